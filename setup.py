@@ -1,0 +1,87 @@
+"""Build the `siamtrack` distribution; what it needs is stated as ranges here and pinned in constraints.txt."""
+
+import ast
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+
+def read_version() -> str:
+    """Return `__version__` from tracker/__init__.py without importing the package."""
+    for node in ast.parse((ROOT / "tracker" / "__init__.py").read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__version__")], value=ast.Constant(value=str(version))):
+                return version
+    raise ValueError('tracker/__init__.py states no version; add the line __version__ = "x.y.z"')
+
+
+setup(
+    name="siamtrack",
+    version=read_version(),
+    description="Siamese visual object tracking: mark an object in one frame, follow it through the video",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    # Weights and configs are top-level folders of the repository, where people look for them; in an installed copy they
+    # lie inside the package, where the code finds them.
+    packages=[
+        "tracker",
+        "tracker.data",
+        "tracker.models",
+        "tracker.training",
+        "tracker.assets",
+        "tracker.weights",
+        "tracker.configs",
+    ],
+    package_dir={"tracker": "tracker", "tracker.weights": "weights", "tracker.configs": "configs"},
+    package_data={
+        "tracker": ["py.typed"],
+        "tracker.assets": ["demo.mp4", "demo_boxes.csv", "README.md"],
+        "tracker.weights": ["*.safetensors", "README.md"],
+        "tracker.configs": ["*.toml"],
+    },
+    install_requires=[
+        "av>=14",
+        "numba>=0.61",
+        "numpy>=2",
+        # The headless build: opencv-python also needs the system's libGL, which bare servers lack.
+        "opencv-python-headless>=4.10",
+        "rich>=13",
+        "safetensors>=0.5",
+        "tomli>=2; python_version < '3.11'",
+        "torch>=2.6",
+        "typer>=0.15",
+    ],
+    extras_require={
+        "live": ["pygame-ce>=2.5"],
+        "eval": [
+            "got10k>=0.1.3",
+            "matplotlib>=3.9",
+            "six>=1.16",  # got10k imports it without saying so
+        ],
+        "dev": [
+            "build>=1.2",
+            "mypy>=1.15",
+            "pytest>=8.3",
+            "pytest-timeout>=2.3",
+            "ruff>=0.9",
+            "scikit-image>=0.25",  # its photographs make the demo clip
+        ],
+    },
+    entry_points={"console_scripts": ["siamtrack = tracker.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

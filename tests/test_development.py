@@ -1,0 +1,153 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import development
+from benchmarks.peers import OpenCVTracker, make_peer
+from tests.drawn_sequences import SquareTracker, StillTracker, draw, moving, write_otb
+from tracker.evaluation import read_frame
+from tracker.geometry import Box
+from tracker.interface import Frame, Prediction, Tracker
+
+
+class TiredTracker(StillTracker):
+    """Say the first box for ever, ever less sure: its score ranks hits above misses without fail."""
+
+    def init(self, frame: Frame, box: Box) -> None:
+        super().init(frame, box)
+        self.score = 1.0
+
+    def update(self, frame: Frame) -> Prediction:
+        self.score *= 0.9
+        return Prediction(self.box, self.score, False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Write the three sets, the clips in another folder; an absent object in the last."""
+    absent = moving(4)
+    absent[2] = np.nan
+    write_otb(tmp_path / "a" / "OTB", "Car", moving(8), index_base=1)
+    write_otb(tmp_path / "a" / "OTB", "Dog", moving(3), index_base=1)
+    write_otb(tmp_path / "a" / "UAV123_10fps", "boat", moving(6), index_base=0)
+    write_otb(tmp_path / "b" / "clips", "ball", absent, index_base=1)
+    (tmp_path / "a" / "clips").mkdir()  # packed: nothing to measure there
+    return tmp_path
+
+
+def measured(data: Path, *options: str) -> dict[str, dict]:
+    roots = ["--data", str(data / "a"), "--data", str(data / "b")]
+    assert development.main([*roots, "--model", "m", "--json", str(data / "out.json"), *options]) == 0
+    return json.loads((data / "out.json").read_text())["sets"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Sequence[str]]]:
+    calls = []
+
+    def load(name: str, device: str, overrides: Sequence[str]) -> Tracker:
+        calls.append((name, device, overrides))
+        return {"m": SquareTracker, "tired": TiredTracker}[name]()
+
+    monkeypatch.setattr(development, "load_tracker", load)
+    return calls
+
+
+def test_the_truth_has_the_ideal_scores_in_every_set(
+    data: Path, asked: list[tuple[str, str, Sequence[str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = measured(data, "--set", "a.b=1", "--set", "c.d=2", "--per-sequence")  # a wrong index base fails in `init`
+    assert list(sets) == ["OTB", "UAV123_10fps", "clips"]
+    for figures in sets.values():
+        assert figures["success_auc"] == pytest.approx(20 / 21)
+        assert (figures["precision"], figures["ao"], figures["auroc"]) == (1.0, 1.0, None)
+        assert figures["median_ms"] > 0
+    assert sets["clips"]["frames"] == 3
+    assert list(sets["OTB"]["sequences"]) == ["Car", "Dog"]
+    assert asked == [("m", "cpu", ("a.b=1", "c.d=2"))] * 3
+    out = capsys.readouterr().out
+    assert "0.952" in out and "Dog" in out
+
+
+def test_frames_cut_the_sequences(data: Path, asked: list[object]) -> None:
+    sets = measured(data, "--frames", "4")
+    assert [figures["frames"] for figures in sets.values()] == [4 + 3, 4, 3]
+
+
+def test_auroc_is_over_the_frames_of_the_set(data: Path, asked: list[object]) -> None:
+    roots = ["--data", str(data / "a"), "--data", str(data / "b")]
+    assert development.main([*roots, "--model", "tired", "--json", str(data / "out.json")]) == 0
+    otb = json.loads((data / "out.json").read_text())["sets"]["OTB"]
+    assert otb["auroc"] == 1.0
+    assert otb["sequences"]["Dog"]["auroc"] is None  # it moves 6 px of 12: no miss
+
+
+def test_what_is_missing_is_one_line(
+    data: Path, asked: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert development.main(["--data", str(data / "a"), "--model", "m"]) == 2
+    assert "error: no clips/<sequence>/groundtruth_rect.txt below any of" in capsys.readouterr().err
+    roots = ["--data", str(data / "a"), "--data", str(data / "b")]
+    assert development.main([*roots, "--peer", "nano", "--peer-files", str(tmp_path)]) == 2
+    assert "error: the nano tracker needs a folder with nanotrack_backbone_sim.onnx and" in capsys.readouterr().err
+
+
+class FakeOpenCVTracker:
+    """Note what it is given; find the object twice, 1.5 px wide steps are beyond it, then fail."""
+
+    def init(self, image: np.ndarray, box: tuple[int, ...]) -> None:
+        self.first_pixel, self.box, self.left = image[0, 0].tolist(), box, 2
+
+    def update(self, image: np.ndarray) -> tuple[bool, tuple[int, ...]]:
+        self.left -= 1
+        self.box = (self.box[0] + 2, *self.box[1:])
+        return self.left >= 0, self.box
+
+    def getTrackingScore(self) -> float:  # noqa: N802 - OpenCV's name
+        return 0.25
+
+
+def test_a_peer_gets_bgr_and_whole_pixels() -> None:
+    made = []
+
+    def create() -> FakeOpenCVTracker:
+        made.append(FakeOpenCVTracker())
+        return made[-1]
+
+    frame = np.full((20, 30, 3), (250, 10, 0), np.uint8)
+    peer = OpenCVTracker(create)
+    with pytest.raises(RuntimeError, match="update before init"):
+        peer.update(frame)
+    peer.init(frame, Box.from_xywh(3.4, 4.6, 5.5, 0.4))
+    assert made[0].first_pixel == [0, 10, 250]
+    assert made[0].box == (3, 5, 6, 1)
+    found = [peer.update(frame) for _ in range(3)]
+    assert [prediction.box.to_xywh()[0] for prediction in found] == [5, 7, 7]
+    assert [prediction.lost for prediction in found] == [False, False, True]
+    assert {prediction.score for prediction in found} == {0.25}
+    peer.init(frame, Box.from_xywh(1, 1, 4, 4))
+    assert len(made) == 2 and made[1].box == (1, 1, 4, 4)
+
+
+def test_a_real_peer_follows_a_square(tmp_path: Path) -> None:
+    peer = make_peer("mil")
+    for i, box in enumerate(moving(3, step=1)):
+        draw(tmp_path / "frame.png", box)
+        frame = read_frame(tmp_path / "frame.png")
+        if i == 0:
+            peer.init(frame, Box.from_xywh(*box))
+        else:
+            prediction = peer.update(frame)
+    assert abs(prediction.box.to_xywh()[0] - 7) <= 4 and prediction.score in (0.0, 1.0)
+
+
+def test_unknown_and_missing_peers_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="unknown peer 'best'; there are nano, mil, csrt, kcf"):
+        make_peer("best")
+    monkeypatch.delattr(cv2, "TrackerCSRT", raising=False)
+    with pytest.raises(ValueError, match="has no CSRT tracker; install opencv-contrib-python"):
+        make_peer("csrt")

@@ -1,0 +1,80 @@
+"""Write predictions to a table of boxes: CSV or JSON lines.
+
+Both have the same columns, one row a target and frame:
+
+frame   index of the frame in the source, 0-based
+time    seconds since the first frame of the source
+target  index of the target, 0-based, in the order of the initial boxes
+x, y    left and top edge in frame pixels, 0-based
+w, h    width and height in frame pixels
+score   0 to 1; 1 for the initial box
+lost    1 where the tracker is lost, else 0 (JSON: true, false)
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from tracker.interface import Prediction
+
+COLUMNS = ("frame", "time", "target", "x", "y", "w", "h", "score", "lost")
+
+
+class BoxWriter:
+    """Write boxes to a .csv or .jsonl file, each frame at once: what was written stays readable; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file. Raises ValueError for another extension, OSError where it cannot be written."""
+        self.path = path
+        suffix = path.suffix.lower()
+        if suffix not in (".csv", ".jsonl"):
+            raise ValueError(f"cannot write boxes as {path}: the name must end in .csv or .jsonl")
+        self._format, self._yes_no = (_json_line, ("true", "false")) if suffix == ".jsonl" else (_csv_line, ("1", "0"))
+        with _naming(path):
+            self._file = path.open("w", encoding="utf-8", newline="\n")
+            if suffix == ".csv":
+                self._file.write(_csv_line(COLUMNS))
+                self._file.flush()
+
+    def write(self, frame_index: int, seconds: float, predictions: Sequence[Prediction]) -> None:
+        """Append the predictions of one frame. Raises OSError, for example when the disk is full."""
+        with _naming(self.path):
+            for target, prediction in enumerate(predictions):
+                lost = self._yes_no[0 if prediction.lost else 1]
+                box = [f"{value:.2f}" for value in prediction.box.to_xywh()]
+                row = [str(frame_index), f"{seconds:.4f}", str(target), *box, f"{prediction.score:.4f}", lost]
+                self._file.write(self._format(row))
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file. Raises OSError where what is left cannot be written."""
+        with _naming(self.path):
+            self._file.close()
+
+    def __enter__(self) -> "BoxWriter":
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file, whatever happened."""
+        self.close()
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    return ",".join(cells) + "\n"
+
+
+def _json_line(cells: Sequence[str]) -> str:
+    return "{" + ", ".join(f'"{name}": {cell}' for name, cell in zip(COLUMNS, cells, strict=True)) + "}\n"
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an OSError into one that names the file on one line."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,135 @@
+"""Turn configuration and weight files into objects: the only place that does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tracker import checkpoint
+from tracker.checkpoint import Checkpoint, ModelCard
+from tracker.config import Config, TrainConfig, parse
+from tracker.data.pairs import PairConfig
+from tracker.decode import ResponsePyramid
+from tracker.models.backbones import SiamFCAlexNet, fuse_batch_norm
+from tracker.models.heads import SiamFCHead
+from tracker.models.siamese import SiameseNetwork
+from tracker.siamese_tracker import SiameseTracker
+
+DEFAULT_MODEL = "siamfc_alexnet"
+
+_BACKBONES = {"siamfc_alexnet": SiamFCAlexNet}
+_HEADS = {"siamfc": SiamFCHead}
+
+
+def load_tracker(
+    name_or_path: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
+) -> SiameseTracker:
+    """Return a tracker with the weights of a zoo model (see `zoo`) or of a weight file.
+
+    device: "auto" (CUDA where there is one), or what torch calls a device, such as "cpu" or "cuda:1". overrides:
+    settings to change, each "a.b=value". Raises ValueError naming an unknown model, file, device or setting.
+    """
+    loaded = checkpoint.load(_find(name_or_path))
+    config = parse(loaded.config, overrides)
+    target = _device(device)
+    network = build_network(config)
+    network.load_state_dict({name: tensor.float() for name, tensor in loaded.tensors.items()})
+    network.eval()
+    fuse_batch_norm(network.backbone)
+    network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.backbone.to(inference_dtype(target))
+    decoder = ResponsePyramid(config.scale_search, network.backbone.stride)
+    return SiameseTracker(network, decoder, config.crop, config.lost, target)
+
+
+def zoo() -> list[ModelCard]:
+    """Return the models that ship with the package, by name."""
+    return [_card(path, checkpoint.load(path)) for path in sorted(_weights_folder().glob("*.safetensors"))]
+
+
+def build_network(config: Config) -> SiameseNetwork:
+    """Return the network that a configuration names, with fresh weights."""
+    return SiameseNetwork(_BACKBONES[config.model.backbone](), _HEADS[config.model.head]())
+
+
+def build_optimizer(network: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """Return SGD; biases and BatchNorm are not decayed: they set a level, not a pattern."""
+    patterns = [p for p in network.parameters() if p.ndim > 1]
+    levels = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": patterns, "weight_decay": train.weight_decay}, {"params": levels, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=train.lr_start, momentum=train.momentum)
+
+
+def pair_config(config: Config, train: TrainConfig) -> PairConfig:
+    """Return how pairs are drawn: the crops as in tracking, the rest as in training."""
+    data = train.data
+    return PairConfig(
+        template_size=config.crop.template_size,
+        search_size=train.search_size,
+        context=config.crop.context,
+        searches_per_template=data.searches_per_template,
+        max_gap=data.max_gap,
+        still_share=data.still_share,
+        negative_share=data.negative_share,
+        same_class_share=data.same_class_share,
+        max_shift=data.max_shift,
+        max_scale=data.max_scale,
+        colour=data.colour,
+        grey_chance=data.grey_chance,
+        blur_chance=data.blur_chance,
+        cover_chance=data.cover_chance,
+    )
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """Return the number format that the device computes fastest in without changing what a tracker decides."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} asked for, but torch sees no CUDA; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported; use auto, cpu or cuda")
+    return device
+
+
+def _weights_folder() -> Path:
+    package = Path(__file__).parent
+    installed = package / "weights"
+    return installed if installed.is_dir() else package.parent / "weights"  # the second in a checkout
+
+
+def _find(name_or_path: str | Path | None) -> Path:
+    folder = _weights_folder()
+    if name_or_path is None:
+        return folder / f"{DEFAULT_MODEL}.safetensors"
+    by_name = folder / f"{name_or_path}.safetensors"
+    if by_name.is_file():
+        return by_name
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    known = ", ".join(file.stem for file in sorted(folder.glob("*.safetensors")))
+    raise ValueError(f"unknown model {str(name_or_path)!r}; give a weight file or one of: {known}")
+
+
+def _card(path: Path, loaded: Checkpoint) -> ModelCard:
+    return ModelCard(
+        name=path.stem,
+        path=path,
+        size_bytes=path.stat().st_size,
+        parameters=sum(tensor.numel() for tensor in loaded.tensors.values()),
+        description=parse(loaded.config).description,
+        metrics=loaded.metrics,
+    )

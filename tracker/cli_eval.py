@@ -1,0 +1,169 @@
+"""`siamtrack eval`: run the got10k toolkit's OTB or GOT-10k experiment."""
+
+import hashlib
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tracker.data.sequence import Sequence
+    from tracker.evaluation_toolkit import Benchmark, Report
+
+_LISTED = 10  # up to so many sequences are printed one by one
+
+
+class Dataset(str, Enum):
+    """Name a benchmark of the toolkit."""
+
+    OTB = "otb"
+    GOT10K = "got10k"
+
+
+class Split(str, Enum):
+    """Name a part of GOT-10k."""
+
+    VAL = "val"
+    TEST = "test"
+
+
+def eval_command(
+    dataset: Annotated[Dataset, typer.Option(help="Layout and rules of the benchmark")],
+    root: Annotated[Path, typer.Option(help="Folder of the sequences (any part of the data set will do)")],
+    model: Annotated[str, typer.Option(help="Name of a model, or a weight file")],
+    results: Annotated[Path, typer.Option(help="Folder for records, scores and plots")] = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes, one thread each; speed is measured in each", min=1)] = 1,
+    sequences: Annotated[str, typer.Option(help="Only these, separated by commas")] = "",
+    split: Annotated[Split, typer.Option(help="Part of GOT-10k")] = Split.VAL,
+    index_base: Annotated[int, typer.Option(help="What the files call the first pixel", min=0, max=1)] = 1,
+) -> int:
+    """Measure a model on OTB or GOT-10k with the got10k toolkit; a run that was stopped goes on where it was.
+
+    Frames whose ground truth is NaN (the object is absent) count in no score.
+    """
+    names = [name.strip() for name in sequences.split(",") if name.strip()]
+    chosen = _read(dataset, root, split.value, index_base, names)
+    benchmark = _benchmark(dataset, model, results, index_base, chosen)
+    _check_weights(benchmark, model, device)
+    try:
+        _run(benchmark, chosen, model, device, workers)
+    except ChildProcessError as error:
+        typer.echo(f"siamtrack: error: {error}; the same command goes on where it stopped", err=True)
+        return 1
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on where it stopped", err=True)
+        return 130
+    _print(benchmark, chosen)
+    return 0
+
+
+def _read(dataset: Dataset, root: Path, split: str, index_base: int, names: list[str]) -> "list[Sequence]":
+    from tracker.data.got10k import read_got10k
+    from tracker.data.otb import read_otb
+    from tracker.data.sequence import select
+
+    found = read_otb(root, index_base) if dataset is Dataset.OTB else read_got10k(root, split, index_base)
+    chosen = select(found, names) if names else found
+    for sequence in chosen:
+        if len(sequence.image_paths) < 2:
+            raise ValueError(f"sequence {sequence.name} has one frame only, so there is nothing to track; leave it out")
+    return chosen
+
+
+def _benchmark(
+    dataset: Dataset, model: str, results: Path, index_base: int, sequences: "list[Sequence]"
+) -> "Benchmark":
+    try:
+        from tracker.evaluation_toolkit import Benchmark
+    except ImportError as error:
+        raise ValueError(f"siamtrack eval needs {error.name}: pip install 'siamtrack[eval]'") from error
+    from tracker.data.got10k import is_published
+
+    name = Path(model).stem if _model_file(model) == Path(model) else model
+    published = dataset is Dataset.OTB or any(is_published(sequence) for sequence in sequences)
+    return Benchmark(dataset.value, name, results, index_base, published)
+
+
+def _model_file(model: str) -> Path | None:
+    from tracker.builder import zoo
+
+    listed = next((card.path for card in zoo() if card.name == model), None)
+    return listed or (Path(model) if Path(model).is_file() else None)
+
+
+def _check_weights(benchmark: "Benchmark", model: str, device: str) -> None:
+    """Raise ValueError if the records in the results folder were made with other weights of the same name."""
+    from tracker.builder import load_tracker
+
+    file = _model_file(model)
+    if file is None:
+        load_tracker(model, device)  # raises, with the names that there are
+        raise ValueError(f"unknown model {model!r}")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    note = benchmark.report_folder / "weights.sha256"
+    if note.is_file() and note.read_text().strip() != digest:
+        raise ValueError(
+            f"{benchmark.record_folder} holds results of other weights named {benchmark.tracker_name!r}; "
+            f"give another --results, or delete {benchmark.record_folder} and {benchmark.report_folder}"
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(digest + "\n")
+
+
+def _run(benchmark: "Benchmark", sequences: "list[Sequence]", model: str, device: str, workers: int) -> None:
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from tracker.builder import load_tracker
+    from tracker.evaluation import map_sequences
+    from tracker.evaluation_toolkit import RunExperiment, pending
+
+    rest = pending(benchmark, sequences)
+    if len(rest) < len(sequences):
+        done = len(sequences) - len(rest)
+        typer.echo(f"{done} of {len(sequences)} sequences are already in {benchmark.record_folder}", err=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("sequences", total=len(sequences), completed=len(sequences) - len(rest))
+        job, factory = RunExperiment(benchmark), partial(load_tracker, model, device)
+        for sequence, _ in map_sequences(factory, job, rest, workers):
+            progress.update(task, advance=1, description=sequence.name)
+
+
+def _print(benchmark: "Benchmark", sequences: "list[Sequence]") -> None:
+    from tracker.evaluation_toolkit import report
+
+    result = report(benchmark, sequences)
+    if result is None:
+        typer.echo(f"boxes of {len(sequences)} sequences are packed in {benchmark.record_folder}.zip")
+        typer.echo("this split has no public ground truth: upload that file to http://got-10k.aitestunion.com/")
+        return
+    _print_table(benchmark, result)
+    absent = sum(len(sequence.image_paths) for sequence in sequences) - sum(row.score.frames for row in result.rows)
+    if benchmark.dataset == "got10k":
+        absent -= len(sequences)  # the first frames, which GOT-10k leaves out by rule
+    if absent:
+        typer.echo(f"{absent} frames without the object count in no score")
+    typer.echo(f"scores, plots and sequences.csv: {benchmark.report_folder}")
+    typer.echo(f"boxes and times: {benchmark.record_folder}")
+
+
+def _print_table(benchmark: "Benchmark", result: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tracker.evaluation_toolkit import SequenceReport
+
+    table = Table(title=f"{benchmark.tracker_name} on {benchmark.record_folder.parent.name}")
+    for column in ("sequence", "success AUC", "precision@20px", "AO", "SR@0.5", "SR@0.75", "fps"):
+        table.add_column(column, justify="left" if column == "sequence" else "right")
+    rows = list(result.rows) if len(result.rows) <= _LISTED else []
+    for row in (*rows, SequenceReport(f"mean of {len(result.rows)}", result.score, result.fps)):
+        score = row.score
+        values = (score.success_auc, score.precision, score.ao, score.sr_50, score.sr_75)
+        table.add_row(row.name, *(f"{value:.3f}" for value in values), f"{row.fps:.1f}")
+    Console().print(table)

@@ -1,0 +1,274 @@
+"""`siamtrack track`: follow objects through a source and write what was found."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tracker.geometry import Box, check_initial_box
+
+if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
+    from rich.progress import Progress
+
+    from tracker.frames import Frames
+    from tracker.interface import Frame, Prediction
+    from tracker.loop import Latency
+    from tracker.siamese_tracker import SiameseTracker
+    from tracker.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """Hold what the command was asked to do; without targets the user drags them."""
+
+    source: str
+    targets: list[Box]
+    start: int
+    end: int | None
+    video: Path | None
+    table: Path | None
+    show: bool
+    model: str | None
+    device: str
+    quiet: bool
+
+
+def track_command(  # typer reads the options of a command from its parameters
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Video file, webcam index, stream URL, image folder or quoted glob pattern."
+        ),
+    ],
+    init: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y,W,H", help="Box in the first frame, pixels; repeat for more targets."),
+    ] = None,
+    select: Annotated[bool, typer.Option("--select", help="Drag the boxes in a window.")] = False,
+    start: Annotated[int, typer.Option(help="First frame, counted from 0.")] = 0,
+    end: Annotated[int | None, typer.Option(help="Frame to stop before.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="VIDEO", help="Write the drawn video: .mp4, .mkv, .mov, .avi or .webm.")
+    ] = None,
+    boxes: Annotated[Path | None, typer.Option(metavar="TABLE", help="Write the boxes: .csv or .jsonl.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Watch in a window: Space pauses, Esc stops.")] = False,
+    model: Annotated[str | None, typer.Option(help="Model name (see `siamtrack models`) or weight file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> int:
+    """Follow one object or more from their boxes in the first frame.
+
+    Ctrl-C stops early and leaves complete files.
+    """
+    if bool(init) == select:
+        raise ValueError("say what to follow: give either --init X,Y,W,H or --select")
+    targets = [_parse_box(text) for text in init or ()]
+    for output in (save, boxes):
+        if output is not None and _same_file(Path(source), output):
+            raise ValueError(f"{output} is the source itself; write to another file")
+    return _track(_Options(source, targets, start, end, save, boxes, show, model, device, quiet))
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:  # one of them is not there, or is no path but a URL
+        return False
+
+
+def _parse_box(text: str) -> Box:
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--init must be X,Y,W,H in pixels, such as 120,80,64,48, got {text!r}") from None
+    return Box.from_xywh(x, y, w, h)
+
+
+def _track(options: _Options) -> int:
+    """Prepare everything that can fail before the first update, then follow. Returns the exit status."""
+    from tracker.builder import load_tracker
+    from tracker.frames import open_frames
+    from tracker.window import Window
+
+    with ExitStack() as inputs:
+        frames = inputs.enter_context(open_frames(options.source, options.start, options.end))
+        # Before the first frame: a live source should not run on while the model loads.
+        tracker = load_tracker(options.model, options.device)
+        window = None
+        if options.show or not options.targets:
+            window = inputs.enter_context(Window(options.source, None if frames.live else frames.fps))
+        first, boxes = (
+            _drag_boxes(window, frames) if window and not options.targets else (next(frames), options.targets)
+        )
+        for box in boxes:
+            check_initial_box(box, first.shape[:2])
+        if window and not options.show:
+            window.close()
+            window = None
+        outputs = _Outputs(options, frames, first, window)
+        trackers = [tracker, *(tracker.fork() for _ in boxes[1:])]
+        return _follow(options, frames, first, trackers, boxes, outputs)
+
+
+def _drag_boxes(window: "Window", frames: "Frames") -> tuple["Frame", list[Box]]:
+    """Return the frame to begin with and the boxes that the user drags in it. Raises ValueError when there is none."""
+    first = window.freeze(frames) if frames.live else next(frames)
+    boxes = [] if first is None else window.select_boxes(first)
+    if first is None or not boxes:
+        raise ValueError("no box was selected, so there is nothing to follow")
+    return first, boxes
+
+
+class _Outputs:
+    """Take each tracked frame to the files and the window that were asked for; a context manager."""
+
+    def __init__(self, options: _Options, frames: "Frames", first: "Frame", window: "Window | None") -> None:
+        """Open the files. Raises ValueError or OSError where one cannot be written."""
+        from tracker.box_files import BoxWriter
+        from tracker.frames import DEFAULT_FPS
+        from tracker.video_writer import VideoWriter
+
+        self._frames = frames
+        self._window = window
+        with ExitStack() as files:
+            self._table = files.enter_context(BoxWriter(options.table)) if options.table else None
+            size_hw = (first.shape[0], first.shape[1])
+            self._video = (
+                files.enter_context(VideoWriter(options.video, frames.fps or DEFAULT_FPS, size_hw))
+                if options.video
+                else None
+            )
+            self._files = files.pop_all()
+
+    def write(self, frame: "Frame", predictions: Sequence["Prediction"]) -> bool:
+        """Write the frame that the source gave last. Return False when the user wants to stop."""
+        from tracker.draw import draw_predictions
+
+        index, seconds = self._frames.index, self._frames.time
+        if self._table:
+            self._table.write(index, seconds, predictions)
+        if not self._video and not self._window:
+            return True
+        drawn = draw_predictions(frame, predictions, index)
+        if self._video:
+            self._video.write(drawn, seconds)
+        return self._window.show(drawn) if self._window else True
+
+    def __enter__(self) -> "_Outputs":
+        """Return the outputs."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the files, whatever happened."""
+        self._files.close()
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Count what was tracked."""
+
+    lost: list[int]  # frames, by target
+    frames: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    def add(self, predictions: Sequence["Prediction"]) -> None:
+        """Count one frame."""
+        self.frames += 1
+        for target, prediction in enumerate(predictions):
+            self.lost[target] += prediction.lost
+
+    def frames_a_second(self) -> float:
+        """Return the rate of the whole command: reading, tracking, drawing and writing."""
+        return self.frames / max(time.perf_counter() - self.began, 1e-9)
+
+
+def _follow(
+    options: _Options,
+    frames: "Frames",
+    first: "Frame",
+    trackers: Sequence["SiameseTracker"],
+    boxes: Sequence[Box],
+    outputs: _Outputs,
+) -> int:
+    """Track to the end, a failure or Ctrl-C; finish the files, sum up and return the exit status."""
+    from tracker.loop import LatencyMeter, track_many
+    from tracker.siamese_tracker import update_many
+
+    meter = LatencyMeter()
+    tally = _Tally([0] * len(boxes))
+    status = 0
+    with _stop_signals_raise_once():
+        try:
+            with outputs, _progress(options.quiet) as progress:
+                task = progress.add_task("", total=frames.frame_count, speed=0.0)
+                for frame, predictions in track_many(trackers, chain([first], frames), boxes, update_many, meter):
+                    tally.add(predictions)
+                    progress.update(task, advance=1, speed=tally.frames_a_second())
+                    if not outputs.write(frame, predictions):
+                        break
+        except KeyboardInterrupt:
+            status = 130
+            print("siamtrack: stopped early; the files end here", file=sys.stderr)
+        except (ValueError, OSError) as error:
+            status = 1
+            print(f"siamtrack: error: {error}", file=sys.stderr)
+        _print_summary(options, tally, meter.latency())
+    return status
+
+
+@contextmanager
+def _stop_signals_raise_once() -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt and ignore more: they would cut off the files."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread alone
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [signal.signal(each, stop) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
+
+
+def _progress(quiet: bool) -> "Progress":
+    """Return a progress bar on stderr, one that stays silent with --quiet or where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames, {task.fields[speed]:.0f} a second"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
+
+
+def _print_summary(options: _Options, tally: _Tally, latency: "Latency | None") -> None:
+    lost = ", ".join(str(count) for count in tally.lost)
+    each = " (by target)" if len(tally.lost) > 1 else ""
+    print(f"frames   {tally.frames}, {tally.frames_a_second():.0f} a second with reading and writing")
+    print(f"lost in  {lost}{each}")
+    if latency:
+        median, p95 = f"median {latency.median_ms:.1f} ms", f"p95 {latency.p95_ms:.1f} ms"
+        print(f"update   {median}, {p95}, {latency.fps:.0f} a second")
+    written = ", ".join(str(path) for path in (options.video, options.table) if path)
+    print(f"wrote    {written or 'nothing: add --save VIDEO or --boxes TABLE to keep the result'}")

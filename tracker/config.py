@@ -1,0 +1,175 @@
+"""Settings: a tree of frozen dataclasses, read from TOML; what is unknown or of a wrong type is an error."""
+
+import dataclasses
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True)
+class CropConfig:
+    """Sizes of the crops in pixels, and the context around the object (see `geometry.context_side`)."""
+
+    template_size: int
+    search_size: int
+    context: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleSearchConfig:
+    """How a response pyramid becomes a box (Bertinetto et al. 2016, section 3.1)."""
+
+    scales: int
+    scale_step: float
+    scale_penalty: float
+    size_smoothing: float
+    window_influence: float
+    upsample: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostConfig:
+    """When a tracker calls itself lost: below `enter` for `patience` frames, until the score is above `leave`."""
+
+    enter: float
+    leave: float
+    patience: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """What training pairs are drawn from and how (see `data.pairs.PairConfig` for the units)."""
+
+    weights: dict[str, float]
+    searches_per_template: int
+    max_gap: int
+    still_share: float
+    negative_share: float
+    same_class_share: float
+    max_shift: float
+    max_scale: float
+    colour: float
+    grey_chance: float
+    blur_chance: float
+    cover_chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How a network is trained; `search_size` may be smaller than in tracking: the network is convolutional."""
+
+    pairs: int
+    batch: int  # templates
+    search_size: int
+    label_radius: float
+    lr_start: float
+    lr_end: float
+    warmup_pairs: int
+    momentum: float
+    weight_decay: float
+    seed: int
+    data: DataConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Name the parts of the network; `builder` knows them."""
+
+    backbone: Literal["siamfc_alexnet"]
+    head: Literal["siamfc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Hold everything that makes a tracker; `train` is what made its weights."""
+
+    description: str
+    model: ModelConfig
+    crop: CropConfig
+    scale_search: ScaleSearchConfig
+    lost: LostConfig
+    train: TrainConfig | None = None
+
+
+def parse(text: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration from TOML text, then apply overrides "a.b=value" (the value in TOML, or a bare word).
+
+    Raises ValueError with the full dotted name of what is unknown, missing or of a wrong type.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"configuration is not TOML: {error}") from error
+    for override in overrides:
+        _apply(tree, override)
+    config: Config = _build(Config, tree, "")
+    return config
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"override must read a.b=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = name.split(".")
+    for part in path:
+        branch = tree.setdefault(part, {})
+        if not isinstance(branch, dict):
+            raise ValueError(f"{name}: {part} is not a table")
+        tree = branch
+    tree[last] = value
+
+
+def _build(kind: type, tree: Mapping[str, Any], prefix: str) -> Any:  # noqa: ANN401 - an instance of `kind`
+    hints = get_type_hints(kind)
+    for key in tree:
+        if key not in hints:
+            raise ValueError(f"unknown setting {prefix}{key}; known here: {', '.join(hints)}")
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name in tree:
+            values[field.name] = _check(hints[field.name], tree[field.name], prefix + field.name)
+        elif field.default is dataclasses.MISSING:
+            raise ValueError(f"setting {prefix}{field.name} is missing")
+    return kind(**values)
+
+
+def _check(kind: Any, value: Any, name: str) -> Any:  # noqa: ANN401 - types are data here
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):  # only "X | None" is used, and TOML has no null
+        return _check(next(option for option in get_args(kind) if option is not type(None)), value, name)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"setting {name} must be one of {', '.join(get_args(kind))}, got {value!r}")
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise ValueError(f"setting {name} must be a table, got {value!r}")
+        return _build(kind, value, name + ".")
+    if origin in (dict, tuple):
+        return _check_many(kind, value, name)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"setting {name} must be {kind.__name__}, got {value!r}")
+    return value
+
+
+def _check_many(kind: Any, value: Any, name: str) -> Any:  # noqa: ANN401 - types are data here
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"setting {name} must be a table, got {value!r}")
+        return {key: _check(get_args(kind)[1], item, f"{name}.{key}") for key, item in value.items()}
+    if not isinstance(value, list):
+        raise ValueError(f"setting {name} must be a list, got {value!r}")
+    return tuple(_check(get_args(kind)[0], item, f"{name}[{i}]") for i, item in enumerate(value))

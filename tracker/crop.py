@@ -1,0 +1,57 @@
+"""Cut square crops from frames, with one interpolation, and stack them for a network."""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from tracker.geometry import CropGeometry
+from tracker.interface import Frame
+
+Fill = tuple[float, float, float]  # RGB, 0..255
+
+
+def mean_colour(frame: Frame) -> Fill:
+    """Return the mean colour of a frame: what lies outside it in a crop (Bertinetto et al. 2016, section 2.5)."""
+    red, green, blue, _ = cv2.mean(frame)
+    return red, green, blue
+
+
+def cut(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
+    """Resample a square of the frame to a crop of shape (size, size, 3), bilinearly; outside the frame is `fill`.
+
+    Only the pixels under the square are read, so the cost does not depend on the size of the frame.
+    """
+    height, width = frame.shape[:2]
+    half = region.side / 2
+    x0, x1 = _span(region.cx - half, region.cx + half, width)
+    y0, y1 = _span(region.cy - half, region.cy + half, height)
+    if x1 <= x0 or y1 <= y0:
+        return np.full((region.size, region.size, 3), np.round(fill), np.uint8)
+    step = region.frame_per_crop
+    # warpAffine samples at pixel centres counted from 0, the geometry counts them from 0.5: hence step / 2 - 0.5.
+    shift_x = region.cx - half - x0 + step / 2 - 0.5
+    shift_y = region.cy - half - y0 + step / 2 - 0.5
+    crop = cv2.warpAffine(
+        frame[y0:y1, x0:x1],
+        np.array([[step, 0.0, shift_x], [0.0, step, shift_y]]),
+        (region.size, region.size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=fill,
+    )
+    return crop  # type: ignore[return-value]
+
+
+def _span(low: float, high: float, limit: int) -> tuple[int, int]:
+    # Two pixels more than the square on each side: the interpolation reads one neighbour.
+    return max(math.floor(low) - 2, 0), min(math.ceil(high) + 2, limit)
+
+
+def to_batch(crops: Sequence[Frame], device: torch.device | None = None) -> Tensor:
+    """Stack crops into a uint8 tensor (N, 3, size, size), channels last in memory."""
+    stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # a view: the bytes stay (N, H, W, 3)
+    return stacked if device is None else stacked.to(device, non_blocking=True)

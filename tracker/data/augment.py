@@ -1,0 +1,50 @@
+"""Augmentations of RGB uint8 crops; every one takes the generator that it draws from."""
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Crop = NDArray[np.uint8]  # (S, S, 3), RGB
+
+
+def jitter_colour(crop: Crop, rng: Generator, strength: float) -> Crop:
+    """Change brightness, contrast and saturation, each by a factor within 1 +- strength."""
+    brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
+    gain = brightness * contrast
+    offset = float(crop.mean()) * brightness * (1 - contrast)
+    # Saturation mixes each pixel with its grey value (weights of ITU-R BT.601).
+    to_grey = np.array([[0.299, 0.587, 0.114]] * 3)
+    mix = gain * (saturation * np.eye(3) + (1 - saturation) * to_grey)
+    moved = cv2.transform(crop, np.hstack([mix, np.full((3, 1), offset)]).astype(np.float32))
+    return moved  # type: ignore[return-value]
+
+
+def to_grey(crop: Crop) -> Crop:
+    """Return the crop without colour, still three channels."""
+    return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
+
+
+def blur_motion(crop: Crop, rng: Generator, max_length: int) -> Crop:
+    """Blur along a line of random direction, 3 to `max_length` pixels long."""
+    length = int(rng.integers(3, max_length + 1))
+    kernel = np.zeros((length, length), np.float32)
+    middle = (length - 1) / 2
+    angle = rng.uniform(0, np.pi)
+    reach = np.linspace(-middle, middle, 4 * length)
+    columns = np.round(middle + reach * np.cos(angle)).astype(int)
+    rows = np.round(middle + reach * np.sin(angle)).astype(int)
+    kernel[rows, columns] = 1
+    blurred = cv2.filter2D(crop, -1, kernel / kernel.sum())
+    return blurred  # type: ignore[return-value]
+
+
+def cover(crop: Crop, rng: Generator, max_share: float) -> Crop:
+    """Cover a random rectangle, up to `max_share` of the crop's side each way, with one random colour."""
+    side = crop.shape[0]
+    height, width = (int(side * share) for share in rng.uniform(0.05, max_share, 2))
+    top = int(rng.integers(0, side - height + 1))
+    left = int(rng.integers(0, side - width + 1))
+    covered = crop.copy()
+    covered[top : top + height, left : left + width] = rng.integers(0, 256, 3)
+    return covered

@@ -1,0 +1,57 @@
+"""Read training tracks from JSON lines: one object followed over pictures of one video."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFrame:
+    """Hold one picture of a track: its path and the object's box (x, y, w, h), 0-based pixels of that picture."""
+
+    image: Path
+    box_xywh: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTrack:
+    """Hold one object over the frames of one video, in order of time; a still has one frame."""
+
+    source: str
+    video: str
+    label: str
+    frames: tuple[TrackFrame, ...]
+
+
+def read_tracks(index: Path) -> list[ObjectTrack]:
+    """Read a file of JSON lines {"video", "track", "class", "frames": [{"image", "box"}]}; "set" is optional.
+
+    Image paths are relative to the file's folder. Frames whose box is empty are left out, and so are tracks that keep
+    no frame. Raises ValueError naming file and line for anything else that does not fit.
+    """
+    tracks = []
+    try:
+        lines = index.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"cannot read the tracks in {index}: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            frames = tuple(
+                TrackFrame(index.parent / frame["image"], _box(frame["box"]))
+                for frame in row["frames"]
+                if frame["box"][2] > 0 and frame["box"][3] > 0
+            )
+            track = ObjectTrack(row.get("set", ""), row["video"], row["class"], frames)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{index}, line {number}: not a track ({type(error).__name__}: {error})") from error
+        if track.frames:
+            tracks.append(track)
+    if not tracks:
+        raise ValueError(f"no tracks in {index}")
+    return tracks
+
+
+def _box(values: list[float]) -> tuple[float, float, float, float]:
+    x, y, w, h = (float(value) for value in values)
+    return x, y, w, h

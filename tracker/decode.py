@@ -1,0 +1,78 @@
+"""Read response maps: where the object is and how large, in pixels of the search crop."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.config import ScaleSearchConfig
+
+Response = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Hold what a decoder found: the centre's offset from the crop's middle and the size, in crop pixels."""
+
+    du: float
+    dv: float
+    w: float
+    h: float
+    score: float
+
+
+def cosine_window(cells: int) -> Response:
+    """Return a Hann window (cells, cells) that sums to 1 and is nowhere zero."""
+    hann = np.hanning(cells + 2)[1:-1]
+    window = np.outer(hann, hann)
+    return (window / window.sum()).astype(np.float32)
+
+
+class ResponsePyramid:
+    """Decode the scale search of SiamFC: one response a scale, the best scale and place win."""
+
+    def __init__(self, config: ScaleSearchConfig, stride: int) -> None:
+        self.config = config
+        self.stride = stride
+        middle = config.scales // 2
+        exponents = np.arange(config.scales) - middle
+        self.factors: tuple[float, ...] = tuple(float(config.scale_step**e) for e in exponents)
+        self._penalties = np.where(exponents == 0, 1.0, config.scale_penalty)
+        self._windows: dict[int, Response] = {}
+
+    def decode(self, responses: Response, size_wh: tuple[float, float]) -> tuple[Candidate, int]:
+        """Return the candidate and the index of its scale.
+
+        responses: (scales, h, h) logits, one a scale factor in `factors`. size_wh: of the object in crop pixels. The
+        candidate's size is smoothed, in pixels of the crop of the scale that won.
+        """
+        config = self.config
+        cells = responses.shape[-1] * config.upsample
+        large = [cv2.resize(r, (cells, cells), interpolation=cv2.INTER_CUBIC) for r in responses]
+        floor = min(float(r.min()) for r in large)  # penalties act on heights above it: logits may be negative
+        heights = [(float(r.max()) - floor) * p for r, p in zip(large, self._penalties, strict=True)]
+        scale = int(np.argmax(heights))
+        response = large[scale]
+        lifted = response - response.min()
+        total = float(lifted.sum())
+        shares = lifted / total if total > 0 else np.full_like(lifted, 1 / lifted.size)
+        mixed = (1 - config.window_influence) * shares + config.window_influence * self._window(cells)
+        row, column = np.unravel_index(int(np.argmax(mixed)), mixed.shape)
+        pixel = self.stride / config.upsample
+        factor = self.factors[scale]
+        # In the crop of this scale the object would keep its size; the smoothed size lies between that and 1 / factor.
+        size = config.size_smoothing + (1 - config.size_smoothing) / factor
+        candidate = Candidate(
+            du=(float(column) + 0.5 - cells / 2) * pixel,
+            dv=(float(row) + 0.5 - cells / 2) * pixel,
+            w=size_wh[0] * size,
+            h=size_wh[1] * size,
+            score=float(1 / (1 + np.exp(-float(response[row, column])))),
+        )
+        return candidate, scale
+
+    def _window(self, cells: int) -> Response:
+        if cells not in self._windows:
+            self._windows[cells] = cosine_window(cells)
+        return self._windows[cells]

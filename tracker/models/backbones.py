@@ -1,0 +1,99 @@
+"""Fully-convolutional backbones: images in, feature maps out, shared by template and search."""
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def _conv(channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Return convolution without padding, BatchNorm and ReLU."""
+    return [
+        nn.Conv2d(channels[0], channels[1], kernel, stride, groups=groups),
+        nn.BatchNorm2d(channels[1]),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def fuse_batch_norm(backbone: nn.Module) -> None:
+    """Fold each BatchNorm that follows a convolution in an `nn.Sequential` into it, in place; for inference only."""
+    for module in backbone.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for i in range(len(module) - 1):
+            conv, norm = module[i], module[i + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+
+
+class SiamFCAlexNet(nn.Module):
+    """Embed images as the AlexNet of SiamFC does: (N, 3, H, W) -> (N, 256, h, w), total stride 8, no padding.
+
+    127 px give 6x6 cells, 255 px give 22x22. Source: Bertinetto et al. 2016, table 1 (its channel maps count the two
+    groups of conv2, conv4 and conv5 apart).
+    """
+
+    stride = 8
+    channels = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_conv((3, 96), 11, stride=2),
+            nn.MaxPool2d(3, 2),
+            *_conv((96, 256), 5, groups=2),
+            nn.MaxPool2d(3, 2),
+            *_conv((256, 384), 3),
+            *_conv((384, 384), 3, groups=2),
+            nn.Conv2d(384, 256, 3, groups=2),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (N, 256, h, w) of normalised images (N, 3, H, W)."""
+        features: Tensor = self.layers(images)
+        return features
+
+
+class _BasicBlock(nn.Module):
+    """Add two 3x3 convolutions to their input (He et al. 2016, figure 2); BatchNorm is folded into them."""
+
+    def __init__(self, channels: tuple[int, int], stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels[0], channels[1], 3, stride, padding=1)
+        self.conv2 = nn.Conv2d(channels[1], channels[1], 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = nn.Sequential(nn.Conv2d(channels[0], channels[1], 1, stride)) if stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (N, channels[1], ceil(H / stride), ceil(W / stride))."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out: Tensor = self.relu(self.conv2(self.relu(self.conv1(x))) + shortcut)
+        return out
+
+
+class ResNet18(nn.Module):
+    """Embed images as ResNet-18 does up to its third stage: (N, 3, H, W) -> (N, 256, ceil(H/16), ceil(W/16)).
+
+    BatchNorm is folded into the convolutions. With padding of k // 2 everywhere, cell i looks at pixel 16 i + 0.5, so
+    a size of 16 n + 1 puts the cells symmetrically around the middle of the crop. Source: He et al. 2016, table 1.
+    """
+
+    stride = 16
+    channels = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = nn.Sequential(_BasicBlock((64, 64), 1), _BasicBlock((64, 64), 1))
+        self.layer2 = nn.Sequential(_BasicBlock((64, 128), 2), _BasicBlock((128, 128), 1))
+        self.layer3 = nn.Sequential(_BasicBlock((128, 256), 2), _BasicBlock((256, 256), 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (N, 256, h, w) of normalised images (N, 3, H, W)."""
+        stem = self.maxpool(self.relu(self.conv1(images)))
+        features: Tensor = self.layer3(self.layer2(self.layer1(stem)))
+        return features
