@@ -1,6 +1,6 @@
 """Build the `siamtrack` distribution; what it needs is stated as ranges here and pinned in constraints.txt."""
 
-import ast
+import re
 from pathlib import Path
 
 from setuptools import setup
@@ -10,11 +10,11 @@ ROOT = Path(__file__).parent
 
 def read_version() -> str:
     """Return `__version__` from tracker/__init__.py without importing the package."""
-    for node in ast.parse((ROOT / "tracker" / "__init__.py").read_text(encoding="utf-8")).body:
-        match node:
-            case ast.Assign(targets=[ast.Name(id="__version__")], value=ast.Constant(value=str(version))):
-                return version
-    raise ValueError('tracker/__init__.py states no version; add the line __version__ = "x.y.z"')
+    text = (ROOT / "tracker" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise ValueError('tracker/__init__.py states no version; add the line __version__ = "x.y.z"')
+    return found[1]
 
 
 setup(
@@ -61,6 +61,7 @@ setup(
         "eval": [
             "got10k>=0.1.3",
             "matplotlib>=3.9",
+            "pillow>=10",
             "six>=1.16",  # got10k imports it without saying so
         ],
         "dev": [

@@ -36,8 +36,8 @@ def make_peer(name: str, files: Path | None = None) -> Tracker:
 class OpenCVTracker:
     """Follow one object with a tracker of OpenCV, made anew by `create` at each `init`.
 
-    OpenCV's interface takes and gives whole pixels. The score is getTrackingScore where there is one, else whether
-    the tracker reports success.
+    OpenCV's interface takes and gives whole pixels. The score is getTrackingScore; a tracker without one says -1, and
+    the score is then whether it reports success.
     """
 
     def __init__(self, create: Callable[[], Any]) -> None:
@@ -61,8 +61,8 @@ class OpenCVTracker:
         found, rectangle = self._tracker.update(_bgr(frame))
         if found:
             self._box = Box.from_xywh(*(float(value) for value in rectangle))
-        score = float(self._tracker.getTrackingScore()) if hasattr(self._tracker, "getTrackingScore") else float(found)
-        return Prediction(self._box, score, not found)
+        score = float(self._tracker.getTrackingScore())
+        return Prediction(self._box, score if score >= 0 else float(found), not found)
 
 
 def _nano(files: Path | None) -> Callable[[], Any]:

@@ -38,3 +38,60 @@ def correlation_gradients(template: Float64, search: Float64, grad_response: Flo
                 grad_template[m] += grad * search[n, :, i : i + h, j : j + w]
                 grad_search[n, :, i : i + h, j : j + w] += grad * template[m]
     return grad_template, grad_search
+
+
+# Geometry and crops
+
+
+def iou_by_counting(a_xywh: tuple[int, ...], b_xywh: tuple[int, ...], limit: int) -> float:
+    """Count the unit squares of a limit x limit grid that lie in both boxes, and those that lie in either."""
+    both = either = 0
+    for i in range(limit):
+        for j in range(limit):
+            in_a, in_b = (x <= j < x + w and y <= i < y + h for x, y, w, h in (a_xywh, b_xywh))
+            both += in_a and in_b
+            either += in_a or in_b
+    return both / either
+
+
+def bilinear_crop(frame: Float64, middle_xy: tuple[float, float], side: float, size: int, fill: Float64) -> Float64:
+    """Sample a square of the frame at the centres of size x size cells; each mixes its four nearest pixel centres."""
+    height, width = frame.shape[:2]
+    crop = np.empty((size, size, 3))
+    for row in range(size):
+        for column in range(size):
+            x, y = (m - side / 2 + (k + 0.5) * side / size for m, k in zip(middle_xy, (column, row), strict=True))
+            left, top = int(np.floor(x - 0.5)), int(np.floor(y - 0.5))  # the pixel whose centre is before (x, y)
+            value = np.zeros(3)
+            for i in (top, top + 1):
+                for j in (left, left + 1):
+                    share = (1 - abs(x - (j + 0.5))) * (1 - abs(y - (i + 0.5)))
+                    value += share * (frame[i, j] if 0 <= i < height and 0 <= j < width else fill)
+            crop[row, column] = value
+    return crop
+
+
+# Training
+
+
+def response_labels(centres: Float64, positive: list[bool], cells: int, stride: int, radius_px: float) -> Float64:
+    """Ask of every cell how far its centre lies from the object; the cells are laid around the crop's middle."""
+    labels = np.zeros((len(positive), 1, cells, cells))
+    for n, (u, v) in enumerate(centres):
+        for i in range(cells):
+            for j in range(cells):
+                x, y = stride * (j + 0.5 - cells / 2), stride * (i + 0.5 - cells / 2)
+                labels[n, 0, i, j] = positive[n] and np.sqrt((x - u) ** 2 + (y - v) ** 2) <= radius_px
+    return labels
+
+
+def balanced_logistic_loss(logits: Float64, labels: Float64) -> float:
+    """Take log(1 + exp(-y v)) of each cell, y = +-1; mean over each kind of cell, over the kinds, over the maps."""
+    total = 0.0
+    for value_map, label_map in zip(logits, labels, strict=True):
+        losses: dict[bool, list[float]] = {True: [], False: []}
+        for value, label in zip(value_map.ravel(), label_map.ravel(), strict=True):
+            losses[bool(label)].append(np.log1p(np.exp(-value if label else value)))
+        kinds = [np.mean(each) for each in losses.values() if each]
+        total += float(np.mean(kinds))
+    return total / len(logits)

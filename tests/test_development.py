@@ -145,6 +145,14 @@ def test_a_real_peer_follows_a_square(tmp_path: Path) -> None:
     assert abs(prediction.box.to_xywh()[0] - 7) <= 4 and prediction.score in (0.0, 1.0)
 
 
+def test_a_peer_without_a_score_says_whether_it_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeOpenCVTracker, "getTrackingScore", lambda self: -1.0)
+    peer = OpenCVTracker(FakeOpenCVTracker)
+    frame = np.zeros((20, 30, 3), np.uint8)
+    peer.init(frame, Box.from_xywh(1, 1, 4, 4))
+    assert [peer.update(frame).score for _ in range(3)] == [1.0, 1.0, 0.0]
+
+
 def test_unknown_and_missing_peers_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="unknown peer 'best'; there are nano, mil, csrt, kcf"):
         make_peer("best")

@@ -1,6 +1,7 @@
 import logging
 import socket
 import threading
+import time
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -440,8 +441,10 @@ def test_stream_that_stalls_is_a_timeout(tmp_path: Path, serve: Serve, monkeypat
 
 def test_stream_that_never_begins_is_a_timeout(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "STALL_SECONDS", 0.5)
+    begin = time.monotonic()
     with pytest.raises(TimeoutError, match="stalled"):
         open_frames(serve(b"", "", True))
+    assert 0.4 < time.monotonic() - begin < 2.5
 
 
 def test_refused_connection_is_one_line() -> None:

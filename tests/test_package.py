@@ -53,6 +53,15 @@ def test_version_is_the_one_of_the_installed_package_and_the_changelog() -> None
     assert tracker.__version__ == importlib.metadata.version("siamtrack") == newest[1]
 
 
+def test_program_of_the_readme_runs() -> None:
+    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert program is not None
+    clip = ROOT / "tracker" / "assets" / "demo.mp4"
+    lines = run_python(program[1].replace('"video.mp4"', f"{str(clip)!r}, end=5"), ROOT).splitlines()
+    assert lines[0] == "132.0 111.0 95.0 87.0 1.00"
+    assert len(lines) == 5
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_installed_wheel_holds_weights_configs_and_assets(tmp_path: Path) -> None:

@@ -194,12 +194,22 @@ def test_missing_pygame_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         Window("clip.mp4")
 
 
-def test_missing_display_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_display_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    monkeypatch.setenv("DISPLAY", ":99")
     monkeypatch.setattr(pygame.display, "get_driver", lambda: "offscreen")
     monkeypatch.setattr(pygame.display, "init", lambda: None)
     with pytest.raises(OSError, match="there is no display; give --init"):
         Window("clip.mp4")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such variables")
+def test_missing_display_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OSError, match="there is no display; give --init"):
+        Window("clip.mp4")
+    assert capfd.readouterr().err == ""
 
 
 def test_display_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-Kind = Literal["float64", "float32", "cuda", "geometry_px", "crop_px", "half_centre_px", "half_size"]
+Kind = Literal["float64", "float32", "cuda", "geometry_px", "crop_px", "half_centre_px", "half_size", "half_direction"]
 
 TOLERANCES: dict[Kind, float] = {
     # Relative to the largest magnitude of the reference.
@@ -13,9 +13,10 @@ TOLERANCES: dict[Kind, float] = {
     "float32": 1e-5,  # on a CPU
     "cuda": 1e-4,  # float32 without TF32
     # bfloat16, float16 and int8 are held to the decisions they lead to, not to numbers.
-    "half_size": 0.02,
+    "half_size": 0.02,  # of a box
+    "half_direction": 1e-3,  # of a gradient: 1 - its cosine with the truth
+    "half_centre_px": 1.0,  # of a box
     # In pixels.
-    "half_centre_px": 1.0,
     "geometry_px": 1e-9,  # there and back again
     "crop_px": 0.05,  # an image whose value is its coordinate
 }

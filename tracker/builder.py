@@ -11,15 +11,16 @@ from tracker.checkpoint import Checkpoint, ModelCard
 from tracker.config import Config, TrainConfig, parse
 from tracker.data.pairs import PairConfig
 from tracker.decode import ResponsePyramid
-from tracker.models.backbones import SiamFCAlexNet, fuse_batch_norm
+from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
+from tracker.models.backbones import ResNet18, SiamFCAlexNet, fuse_batch_norm
 from tracker.models.heads import SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.siamese_tracker import SiameseTracker
 
-DEFAULT_MODEL = "siamfc_alexnet"
+DEFAULT_MODEL = "resnet18_online"
 
-_BACKBONES = {"siamfc_alexnet": SiamFCAlexNet}
-_HEADS = {"siamfc": SiamFCHead}
+_BACKBONES = {"siamfc_alexnet": SiamFCAlexNet, "resnet18": ResNet18}
+_HEADS = {"siamfc": SiamFCHead, "none": None}
 
 
 def load_tracker(
@@ -39,8 +40,7 @@ def load_tracker(
     fuse_batch_norm(network.backbone)
     network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.to(inference_dtype(target))
-    decoder = ResponsePyramid(config.scale_search, network.backbone.stride)
-    return SiameseTracker(network, decoder, config.crop, config.lost, target)
+    return SiameseTracker(build_localiser(network, config), config.lost)
 
 
 def zoo() -> list[ModelCard]:
@@ -50,7 +50,19 @@ def zoo() -> list[ModelCard]:
 
 def build_network(config: Config) -> SiameseNetwork:
     """Return the network that a configuration names, with fresh weights."""
-    return SiameseNetwork(_BACKBONES[config.model.backbone](), _HEADS[config.model.head]())
+    head = _HEADS[config.model.head]
+    return SiameseNetwork(_BACKBONES[config.model.backbone](), None if head is None else head())
+
+
+def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
+    """Return what finds targets: the head's scale search, or the online filter where there is no head."""
+    if config.model.head == "none":
+        if config.online is None:
+            raise ValueError("a model without a head needs an [online] table to find anything")
+        return OnlineLocaliser(network, config.online)
+    if config.scale_search is None or config.crop is None:
+        raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
+    return ScaleSearchLocaliser(network, ResponsePyramid(config.scale_search, network.stride), config.crop)
 
 
 def build_optimizer(network: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
@@ -63,6 +75,8 @@ def build_optimizer(network: nn.Module, train: TrainConfig) -> torch.optim.Optim
 
 def pair_config(config: Config, train: TrainConfig) -> PairConfig:
     """Return how pairs are drawn: the crops as in tracking, the rest as in training."""
+    if config.crop is None:
+        raise ValueError("training on pairs needs the table [crop]")
     data = train.data
     return PairConfig(
         template_size=config.crop.template_size,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 _FORMAT = "siamtrack-1"
@@ -37,7 +37,10 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a weight file in one step: a reader sees the old file or the new one, never a part."""
+    """Write a weight file in one step: a reader sees the old file or the new one, never a part.
+
+    Raises OSError naming the file where it cannot be written.
+    """
     meta = {
         "format": _FORMAT,
         "config": checkpoint.config,
@@ -47,8 +50,13 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     meta["sha256"] = _digest(checkpoint.tensors, meta)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, part, metadata=meta)
-    part.replace(path)
+    content = to_bytes({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, metadata=meta)
+    try:
+        part.write_bytes(content)  # safetensors' own writer makes a file that nobody else may read
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(f"cannot write the weight file {path} ({error})") from error
 
 
 def load(path: Path) -> Checkpoint:

@@ -29,15 +29,15 @@ class Split(str, Enum):
 
 
 def eval_command(
-    dataset: Annotated[Dataset, typer.Option(help="Layout and rules of the benchmark")],
-    root: Annotated[Path, typer.Option(help="Folder of the sequences (any part of the data set will do)")],
-    model: Annotated[str, typer.Option(help="Name of a model, or a weight file")],
-    results: Annotated[Path, typer.Option(help="Folder for records, scores and plots")] = Path("results"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes, one thread each; speed is measured in each", min=1)] = 1,
-    sequences: Annotated[str, typer.Option(help="Only these, separated by commas")] = "",
-    split: Annotated[Split, typer.Option(help="Part of GOT-10k")] = Split.VAL,
-    index_base: Annotated[int, typer.Option(help="What the files call the first pixel", min=0, max=1)] = 1,
+    dataset: Annotated[Dataset, typer.Option(help="Layout and rules of the benchmark.")],
+    root: Annotated[Path, typer.Option(help="Folder of the sequences (any part of the data set will do).")],
+    model: Annotated[str, typer.Option(help="Name of a model, or a weight file.")],
+    results: Annotated[Path, typer.Option(help="Folder for records, scores and plots.")] = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes, one thread each; speed is measured in each.", min=1)] = 1,
+    sequences: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    split: Annotated[Split, typer.Option(help="Part of GOT-10k.")] = Split.VAL,
+    index_base: Annotated[int, typer.Option(help="What the files call the first pixel.", min=0, max=1)] = 1,
 ) -> int:
     """Measure a model on OTB or GOT-10k with the got10k toolkit; a run that was stopped goes on where it was.
 

@@ -7,15 +7,33 @@ import typer
 
 
 def train_command(
-    config: Annotated[Path, typer.Argument(help="Configuration with a [train] table, such as configs/siamfc_alexnet.toml")],
+    config: Annotated[
+        Path, typer.Argument(help="Configuration with a [train] table, such as configs/siamfc_alexnet.toml")
+    ],
     data: Annotated[Path, typer.Option(help="Folder with tracks.jsonl and its pictures")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: state, log and, at the end, the weights")],
-    workers: Annotated[int, typer.Option(help="Processes that prepare pairs")] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of the network")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of the run: state, log and weights.safetensors")],
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weight file to start from. One of an unfinished run of the same configuration goes on at its step and"
+            " samples; only the optimizer's momentum starts afresh. A run found in --out goes first."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare pairs; 0: none beside the network's", min=0)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of the network", min=1)] = 2,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
-) -> None:
+) -> int:
     """Train a network on tracks; a run that was stopped goes on where it was."""
     from tracker.training.run import train
 
-    for line in train(config, data, out, workers, threads, overrides or ()):
-        typer.echo(line, err=True)
+    try:
+        for line in train(config, data, out, workers, threads, overrides or (), init):
+            typer.echo(line, err=True)
+    except FloatingPointError as error:
+        typer.echo(f"siamtrack: error: {error}", err=True)
+        return 1
+    except KeyboardInterrupt:
+        typer.echo("siamtrack: stopped; the same command goes on from the last save", err=True)
+        return 130
+    typer.echo(f"the weights are in {out / 'weights.safetensors'}", err=True)
+    return 0

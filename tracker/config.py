@@ -1,6 +1,8 @@
 """Settings: a tree of frozen dataclasses, read from TOML; what is unknown or of a wrong type is an error."""
 
 import dataclasses
+import json
+import re
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,42 @@ class ScaleSearchConfig:
     size_smoothing: float
     window_influence: float
     upsample: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleFilterConfig:
+    """How the size is measured on the fine features (see `models.scale_filter`)."""
+
+    steps: int
+    step: float
+    channels: int
+    cells: int
+    context: float  # side of the window over that of the object
+    label_sigma: float  # steps
+    ridge: float
+    jitter: float  # shift of training windows, over the object's shorter side
+    rate: float
+    first_weight: float
+    smoothing: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineConfig:
+    """How a filter is learned on the features while tracking (see `models.online_filter`)."""
+
+    search_factor: float  # side of the search crop over the context side
+    search_size: int
+    channels: int
+    kernel: int
+    ridge: float
+    label_sigma: float  # over the object's side
+    min_sigma: float  # pixels of the search crop
+    rate: float
+    first_weight: float
+    first_frames: int
+    gate: float
+    window_influence: float
+    scale: ScaleFilterConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +120,8 @@ class TrainConfig:
 class ModelConfig:
     """Name the parts of the network; `builder` knows them."""
 
-    backbone: Literal["siamfc_alexnet"]
-    head: Literal["siamfc"]
+    backbone: Literal["siamfc_alexnet", "resnet18"]
+    head: Literal["siamfc", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +130,10 @@ class Config:
 
     description: str
     model: ModelConfig
-    crop: CropConfig
-    scale_search: ScaleSearchConfig
     lost: LostConfig
+    crop: CropConfig | None = None  # of template and search, for a model with a head
+    scale_search: ScaleSearchConfig | None = None
+    online: OnlineConfig | None = None
     train: TrainConfig | None = None
 
 
@@ -111,6 +150,32 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Config:
         _apply(tree, override)
     config: Config = _build(Config, tree, "")
     return config
+
+
+def to_toml(config: Config) -> str:
+    """Write a configuration as TOML text; `parse` makes an equal one of it."""
+    return "\n".join(_lines_of_table("", dataclasses.asdict(config))) + "\n"
+
+
+def _lines_of_table(name: str, table: Mapping[str, Any]) -> list[str]:
+    lines = [f"[{name}]"] if name else []
+    lines += [
+        f"{_toml_key(key)} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict | None)
+    ]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", *_lines_of_table(f"{name}.{_toml_key(key)}".removeprefix("."), value)]
+    return lines
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+
+
+def _toml(value: str | float) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -54,9 +54,11 @@ def check_initial_box(box: Box, size_hw: tuple[int, int]) -> None:
         raise ValueError(f"box must have a positive width and height, got w,h = {w:g},{h:g}")
     height, width = size_hw
     if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
-        raise ValueError(f"box x,y,w,h = {x:g},{y:g},{w:g},{h:g} lies outside the {width}x{height} frame; give a box in it")
+        raise ValueError(
+            f"box x,y,w,h = {x:g},{y:g},{w:g},{h:g} lies outside the {width}x{height} frame; give a box inside it"
+        )
     if w > width or h > height:
-        raise ValueError(f"box w,h = {w:g},{h:g} is larger than the {width}x{height} frame; give a box that fits in it")
+        raise ValueError(f"box w,h = {w:g},{h:g} is larger than the {width}x{height} frame; give a box that fits it")
 
 
 def iou(a: Box, b: Box) -> float:

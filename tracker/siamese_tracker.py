@@ -1,19 +1,19 @@
-"""The Siamese tracker: a network, a decoder and the state of one target."""
+"""The Siamese tracker: a localiser, which has the network, and the state of one target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from tracker.config import CropConfig, LostConfig
+from tracker.config import LostConfig
 from tracker.crop import Fill, cut, mean_colour, to_batch
-from tracker.decode import Candidate, ResponsePyramid
+from tracker.decode import Candidate
 from tracker.frames import as_rgb_uint8
-from tracker.geometry import Box, CropGeometry, check_initial_box, context_side, search_side
+from tracker.geometry import Box, CropGeometry, check_initial_box
 from tracker.interface import Frame, Prediction
-from tracker.models.siamese import SiameseNetwork
+from tracker.localisers import Localiser
+from tracker.models.backbones import Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,35 +21,31 @@ class TrackState:
     """Hold all that a target needs between two frames."""
 
     box: Box
-    template: Tensor  # (1, C, h, w) features
+    model: Any  # what the localiser learned of the target
     fill: Fill
     frame_index: int
     doubtful: int  # frames in a row with a score below `lost.enter`
     lost: bool
 
-    def advanced(self, box: Box, score: float, config: LostConfig) -> "TrackState":
-        """Return the state after a frame: the new box and the verdict, with hysteresis."""
+    def advanced(self, box: Box, score: float, model: Any, config: LostConfig) -> "TrackState":  # noqa: ANN401
+        """Return the state after a frame: the new box and model, and the verdict, with hysteresis."""
         doubtful = self.doubtful + 1 if score < config.enter else 0
         lost = score < config.leave if self.lost else doubtful >= config.patience
-        return replace(self, box=box, frame_index=self.frame_index + 1, doubtful=doubtful, lost=lost)
+        return replace(self, box=box, model=model, frame_index=self.frame_index + 1, doubtful=doubtful, lost=lost)
 
 
 class SiameseTracker:
     """Follow one object. Trackers made by `fork` share the network; no state is shared."""
 
-    def __init__(
-        self, network: SiameseNetwork, decoder: ResponsePyramid, crop: CropConfig, lost: LostConfig, device: torch.device
-    ) -> None:
-        self.network = network
-        self.decoder = decoder
-        self.crop = crop
+    def __init__(self, localiser: Localiser, lost: LostConfig) -> None:
+        """Build a tracker without a target."""
+        self.localiser = localiser
         self.lost = lost
-        self.device = device
         self.state: TrackState | None = None
 
     def fork(self) -> "SiameseTracker":
         """Return another tracker on the same network, without a target."""
-        return SiameseTracker(self.network, self.decoder, self.crop, self.lost, self.device)
+        return SiameseTracker(self.localiser, self.lost)
 
     def init(self, frame: Frame, box: Box) -> None:
         """Learn the object that `box` marks in `frame` (H, W, 3) RGB uint8.
@@ -58,71 +54,53 @@ class SiameseTracker:
         that cannot be tracked.
         """
         frame = as_rgb_uint8(frame)
+        box = Box(float(box.cx), float(box.cy), float(box.w), float(box.h))  # NumPy's scalars would spread float64
         check_initial_box(box, frame.shape[:2])
         fill = mean_colour(frame)
-        side = context_side(box.w, box.h, self.crop.context)
-        region = CropGeometry(box.cx, box.cy, side, self.crop.template_size)
         with torch.inference_mode():
-            template = self.network.embed(to_batch([cut(frame, region, fill)], self.device))
-        self.state = TrackState(box, template, fill, frame_index=0, doubtful=0, lost=False)
+            model = self.localiser.learn(frame, box, fill)
+        self.state = TrackState(box, model, fill, frame_index=0, doubtful=0, lost=False)
 
     def update(self, frame: Frame) -> Prediction:
         """Find the object in the next frame, RGB uint8; the frame may differ in size from the ones before."""
         return update_many([self], frame)[0]
 
-    def _state(self) -> TrackState:
-        if self.state is None:
-            raise RuntimeError("update before init: call init(frame, box) with the first frame")
-        return self.state
-
-    def _search_regions(self) -> list[CropGeometry]:
-        box, crop = self._state().box, self.crop
-        side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
-        return [CropGeometry(box.cx, box.cy, side * factor, crop.search_size) for factor in self.decoder.factors]
-
-    def _advance(self, candidate: Candidate, region: CropGeometry, size_hw: tuple[int, int]) -> Prediction:
+    def _advance(self, frame: Frame, region: CropGeometry, candidate: Candidate, model: Any) -> Prediction:  # noqa: ANN401
         middle = region.size / 2
         found = region.box_to_frame(Box(middle + candidate.du, middle + candidate.dv, candidate.w, candidate.h))
-        self.state = self._state().advanced(found.clipped(size_hw), candidate.score, self.lost)
-        return Prediction(self.state.box, candidate.score, self.state.lost)
+        box = found.clipped(frame.shape[:2])
+        self.state = _state_of(self).advanced(box, candidate.score, model, self.lost)
+        return Prediction(box, candidate.score, self.state.lost)
 
 
 def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Prediction]:
-    """Update several trackers that share a network on one frame: their crops are one batch.
+    """Update several trackers that share a network on one frame: their crops go through it as one batch.
 
     The boxes are those of updating each alone. Raises RuntimeError before `init`, ValueError where the trackers do not
     share a network.
     """
     if not trackers:
         return []
-    network = trackers[0].network
-    if any(tracker.network is not network for tracker in trackers):
+    localiser = trackers[0].localiser
+    if any(tracker.localiser is not localiser for tracker in trackers):
         raise ValueError("trackers updated together must share a network: make them with fork()")
     frame = as_rgb_uint8(frame)
-    regions = [tracker._search_regions() for tracker in trackers]
-    crops = [
-        cut(frame, region, tracker._state().fill)
-        for tracker, own in zip(trackers, regions, strict=True)
-        for region in own
-    ]
-    responses = _respond(network, [tracker._state().template for tracker in trackers], crops, trackers[0].device)
+    states = [_state_of(tracker) for tracker in trackers]
+    regions = [localiser.regions(state.box) for state in states]
+    crops = [cut(frame, region, state.fill) for state, own in zip(states, regions, strict=True) for region in own]
     predictions = []
-    for tracker, own, response in zip(trackers, regions, responses, strict=True):
-        size = tracker._state().box
-        per_crop = search_side(size.w, size.h, tracker.crop.context, tracker.crop.template_size, 1)
-        candidate, scale = tracker.decoder.decode(response, (size.w / per_crop, size.h / per_crop))
-        predictions.append(tracker._advance(candidate, own[scale], frame.shape[:2]))
+    with torch.inference_mode():
+        features = localiser.network.features(to_batch(crops, localiser.network.mean.device))
+        first = 0
+        for tracker, state, own in zip(trackers, states, regions, strict=True):
+            mine = Features(*(maps[first : first + len(own)] for maps in features))
+            first += len(own)
+            candidate, index, model = localiser.locate(state.model, mine, state.box)
+            predictions.append(tracker._advance(frame, own[index], candidate, model))
     return predictions
 
 
-def _respond(
-    network: SiameseNetwork, templates: Sequence[Tensor], crops: Sequence[Frame], device: torch.device
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Return responses (targets, scales, h, w) of the templates on each target's crops."""
-    scales = len(crops) // len(templates)
-    with torch.inference_mode():
-        template = templates[0]  # one target: its template serves all scales
-        if len(templates) > 1:
-            template = torch.cat(tuple(templates)).repeat_interleave(scales, dim=0)
-        output = network(template, to_batch(crops, device))
-    return output.reshape(len(templates), scales, *output.shape[-2:]).float().cpu().numpy()
+def _state_of(tracker: SiameseTracker) -> TrackState:
+    if tracker.state is None:
+        raise RuntimeError("update before init: call init(frame, box) with the first frame")
+    return tracker.state

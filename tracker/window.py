@@ -4,6 +4,7 @@ It needs pygame, which comes with the `live` extra; the module itself imports wi
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _SELECT_CAPTION = "drag a box around each target - Enter: start, Backspace: clear, Esc: cancel"
 _FREEZE_CAPTION = "Space: freeze the picture to mark a target, Esc: cancel"
 _SHOW_CAPTION = "Space: pause, Esc: stop"
+_DISPLAY_VARIABLES = {"DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"}
 _SCREEN_SHARE = 0.9  # of the screen that the window may take at first
 _LEAST_SIDE = 2.0  # frame pixels; a smaller drag is a click
 _IDLE_FPS = 60.0
@@ -43,14 +45,16 @@ class Window:
             raise ImportError(
                 "a window needs pygame: run `pip install siamtrack[live]`, or give --init and no --show"
             ) from error
+        no_display = OSError("cannot open a window: there is no display; give --init and no --show")
+        if sys.platform == "linux" and not _DISPLAY_VARIABLES & os.environ.keys():
+            raise no_display  # before SDL tries, as it writes lines of its own
         try:
             pygame.display.init()
-            driver = pygame.display.get_driver()
         except pygame.error as error:
             raise OSError(f"cannot open a window ({error}); give --init and no --show") from error
-        if driver == "offscreen" and "SDL_VIDEODRIVER" not in os.environ:  # SDL's stand-in for a missing display
+        if pygame.display.get_driver() == "offscreen" and "SDL_VIDEODRIVER" not in os.environ:
             pygame.display.quit()
-            raise OSError("cannot open a window: there is no display; give --init and no --show")
+            raise no_display  # offscreen is SDL's stand-in where the display does not answer
         self._title = title
         self._max_fps = max_fps or 0.0
         self._clock = pygame.time.Clock()

@@ -16,8 +16,8 @@ def jitter_colour(crop: Crop, rng: Generator, strength: float) -> Crop:
     # Saturation mixes each pixel with its grey value (weights of ITU-R BT.601).
     to_grey = np.array([[0.299, 0.587, 0.114]] * 3)
     mix = gain * (saturation * np.eye(3) + (1 - saturation) * to_grey)
-    moved = cv2.transform(crop, np.hstack([mix, np.full((3, 1), offset)]).astype(np.float32))
-    return moved  # type: ignore[return-value]
+    matrix = np.hstack([mix, np.full((3, 1), offset)]).astype(np.float32)
+    return cv2.transform(crop, matrix)  # type: ignore[return-value]
 
 
 def to_grey(crop: Crop) -> Crop:
@@ -35,8 +35,7 @@ def blur_motion(crop: Crop, rng: Generator, max_length: int) -> Crop:
     columns = np.round(middle + reach * np.cos(angle)).astype(int)
     rows = np.round(middle + reach * np.sin(angle)).astype(int)
     kernel[rows, columns] = 1
-    blurred = cv2.filter2D(crop, -1, kernel / kernel.sum())
-    return blurred  # type: ignore[return-value]
+    return cv2.filter2D(crop, -1, kernel / kernel.sum())  # type: ignore[return-value]
 
 
 def cover(crop: Crop, rng: Generator, max_share: float) -> Crop:
@@ -48,3 +47,12 @@ def cover(crop: Crop, rng: Generator, max_share: float) -> Crop:
     covered = crop.copy()
     covered[top : top + height, left : left + width] = rng.integers(0, 256, 3)
     return covered
+
+
+def turn(crop: Crop, degrees: float, fill: tuple[float, float, float]) -> Crop:
+    """Turn the crop around its middle, anticlockwise; what comes from outside is `fill`."""
+    side = crop.shape[0]
+    middle = (side - 1) / 2  # of the pixels' indices, which is what OpenCV counts in
+    matrix = cv2.getRotationMatrix2D((middle, middle), degrees, 1.0)
+    turned = cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+    return turned  # type: ignore[return-value]

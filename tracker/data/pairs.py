@@ -55,7 +55,15 @@ class PairDataset(Dataset[Pairs]):
     def __init__(
         self, tracks: Sequence[ObjectTrack], weights: Mapping[str, float], config: PairConfig, seed: int, length: int
     ) -> None:
-        """Weigh each track by `weights[track.source]` (1 where unnamed) times the root of its number of frames."""
+        """Weigh each track by `weights[track.source]` (1 where unnamed) times the root of its number of frames.
+
+        A weight of 0 leaves a source out. Raises ValueError for a negative weight, or where no track is left.
+        """
+        if any(weight < 0 for weight in weights.values()):
+            raise ValueError(f"weights of sources must not be negative, got {dict(weights)}")
+        tracks = [track for track in tracks if weights.get(track.source, 1.0) > 0]
+        if not tracks:
+            raise ValueError("no track is left to draw from: the weight of every source is 0")
         self.config = config
         self.seed = seed
         self.length = length
@@ -107,9 +115,7 @@ class PairDataset(Dataset[Pairs]):
             other = self._pick_pool(rng).pick(rng)
         return None if other.video == track.video else other
 
-    def _cut(
-        self, frame: TrackFrame, size: int, max_shift: float, rng: Generator
-    ) -> tuple[Frame, tuple[float, float]]:
+    def _cut(self, frame: TrackFrame, size: int, max_shift: float, rng: Generator) -> tuple[Frame, tuple[float, float]]:
         """Return the augmented crop and where the object's centre lies from its middle, in crop pixels."""
         config = self.config
         image = _read(frame.image)

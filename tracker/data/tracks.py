@@ -1,6 +1,7 @@
 """Read training tracks from JSON lines: one object followed over pictures of one video."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def read_tracks(index: Path) -> list[ObjectTrack]:
     tracks = []
     try:
         lines = index.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ValueError(f"cannot read the tracks in {index}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the tracks in {index}: {error}") from error
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
@@ -42,7 +43,8 @@ def read_tracks(index: Path) -> list[ObjectTrack]:
                 for frame in row["frames"]
                 if frame["box"][2] > 0 and frame["box"][3] > 0
             )
-            track = ObjectTrack(row.get("set", ""), row["video"], row["class"], frames)
+            source, video, label = (_text(value) for value in (row.get("set", ""), row["video"], row["class"]))
+            track = ObjectTrack(source, video, label, frames)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(f"{index}, line {number}: not a track ({type(error).__name__}: {error})") from error
         if track.frames:
@@ -54,4 +56,12 @@ def read_tracks(index: Path) -> list[ObjectTrack]:
 
 def _box(values: list[float]) -> tuple[float, float, float, float]:
     x, y, w, h = (float(value) for value in values)
+    if not all(math.isfinite(value) for value in (x, y, w, h)):
+        raise ValueError(f"the box {values} is not finite")
     return x, y, w, h
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} should be text")
+    return value

@@ -1,7 +1,19 @@
 """Fully-convolutional backbones: images in, feature maps out, shared by template and search."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class Features(NamedTuple):
+    """Hold two maps of one pass, each symmetrical around the middle of the image.
+
+    The middle of a map of n cells, cell (n - 1) / 2, looks at the middle of an image whose size the backbone names.
+    """
+
+    fine: Tensor  # (N, c, h, w), stride 4: shapes and edges, for measuring size
+    deep: Tensor  # (N, C, h, w), the backbone's stride: what the thing is, for finding it
 
 
 def _conv(channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -50,6 +62,11 @@ class SiamFCAlexNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
+    def features(self, images: Tensor) -> Features:
+        """Return the maps after pool1 (N, 96, h, w) and after conv5 (N, 256, h, w) of normalised images."""
+        fine = self.layers[:4](images)
+        return Features(fine, self.layers[4:](fine))
+
     def forward(self, images: Tensor) -> Tensor:
         """Return features (N, 256, h, w) of normalised images (N, 3, H, W)."""
         features: Tensor = self.layers(images)
@@ -92,8 +109,11 @@ class ResNet18(nn.Module):
         self.layer2 = nn.Sequential(_BasicBlock((64, 128), 2), _BasicBlock((128, 128), 1))
         self.layer3 = nn.Sequential(_BasicBlock((128, 256), 2), _BasicBlock((256, 256), 1))
 
+    def features(self, images: Tensor) -> Features:
+        """Return the maps of the first stage (N, 64, h, w) and of the third (N, 256, h, w) of normalised images."""
+        fine = self.layer1(self.maxpool(self.relu(self.conv1(images))))
+        return Features(fine, self.layer3(self.layer2(fine)))
+
     def forward(self, images: Tensor) -> Tensor:
         """Return features (N, 256, h, w) of normalised images (N, 3, H, W)."""
-        stem = self.maxpool(self.relu(self.conv1(images)))
-        features: Tensor = self.layer3(self.layer2(self.layer1(stem)))
-        return features
+        return self.features(images).deep

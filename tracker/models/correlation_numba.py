@@ -34,8 +34,10 @@ _parallel: Callable[[_Kernel], _Kernel] = numba.njit(parallel=True, **_OPTIONS)
 # Channels that one task of the full correlation sums. A fixed number, so that the order of the additions, and with it
 # the response to the last bit, does not depend on the number of threads.
 _CHANNELS_PER_TASK = 32
-# Multiply-adds below which one thread does the work, about a millisecond: see benchmarks/correlation.md.
-_PARALLEL_WORK = 1 << 24
+# Multiply-adds below which one thread does the work, about four milliseconds. Numba's OpenMP pool is not torch's: while
+# the threads of the one still spin, waiting for more, those of the other wait for a core, up to a time slice. On two
+# cores that made 28 million multiply-adds three times as slow with two threads as with one, and sped up 150 million.
+_PARALLEL_WORK = 1 << 26
 # Numba's threading layer "workqueue", its fallback, stops the process when two threads enter it at once.
 _PARALLEL_LOCK = threading.Lock()
 

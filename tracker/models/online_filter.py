@@ -20,13 +20,13 @@ def principal_directions(features: Tensor, count: int) -> Tensor:
     A map without energy gets directions all the same, so a plain frame is no special case.
     """
     cells = features.transpose(0, 1).flatten(1)  # (C, N h w)
-    _, directions = torch.linalg.eigh(cells @ cells.T)  # eigenvalues ascend
+    directions: Tensor = torch.linalg.eigh(cells @ cells.T)[1]  # eigenvalues ascend
     return directions[:, -count:].flip(1)
 
 
 def project(features: Tensor, projection: Tensor) -> Tensor:
     """Return features (N, C, h, w) in the directions of projection (C, d), each sample with norm 1: (N, d, h, w)."""
-    projected = torch.einsum("nchw,cd->ndhw", features, projection)
+    projected: Tensor = torch.einsum("nchw,cd->ndhw", features, projection)
     norms = projected.flatten(1).norm(dim=1).clamp(min=1e-12)
     return projected / norms.view(-1, 1, 1, 1)
 

@@ -1,34 +1,67 @@
 """The Siamese network: one backbone for both inputs, one head for the pair."""
 
+from typing import Protocol, cast
+
 import torch
 from torch import Tensor, nn
+
+from tracker.models.backbones import Features
 
 # Mean and standard deviation of natural images, RGB in 0..255 (the ImageNet values that backbones are trained with).
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
 
 
+class Backbone(Protocol):
+    """Embed normalised images (N, 3, H, W); see `models.backbones`."""
+
+    stride: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the deep features."""
+
+    def features(self, images: Tensor) -> Features:
+        """Return fine and deep features."""
+
+
 class SiameseNetwork(nn.Module):
     """Embed template and search images with shared weights and read the pair with a head.
 
-    Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The backbone may run
-    in bfloat16; the head always runs in float32.
+    Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The backbone may
+    run in bfloat16; the head always runs in float32. A network without a head only embeds.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, head: nn.Module | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return features (N, C, h, w) of images (N, 3, H, W)."""
-        normalised = (images.to(self.mean.dtype) - self.mean) / self.std
-        features: Tensor = self.backbone(normalised.to(next(self.backbone.parameters()).dtype))
-        return features
+    @property
+    def stride(self) -> int:
+        """Pixels of an image that a cell of the deep features moves by."""
+        return cast(Backbone, self.backbone).stride
 
-    def forward(self, template: Tensor, images: Tensor) -> Tensor:
-        """Return the head's output for template features (N or 1, C, a, b) and search images (N, 3, H, W)."""
-        output: Tensor = self.head(template.float(), self.embed(images).float())
+    def embed(self, images: Tensor) -> Tensor:
+        """Return deep features (N, C, h, w) of images (N, 3, H, W)."""
+        return cast(Backbone, self.backbone)(self._normalise(images))
+
+    def features(self, images: Tensor) -> Features:
+        """Return fine and deep features, float32, of images (N, 3, H, W), from one pass."""
+        fine, deep = cast(Backbone, self.backbone).features(self._normalise(images))
+        return Features(fine.float(), deep.float())
+
+    def forward(self, template: Tensor, search: Tensor) -> Tensor:
+        """Return the head's output for template (N or 1, C, a, b) and search features (N, C, H, W)."""
+        if self.head is None:
+            raise RuntimeError("this network has no head")
+        output: Tensor = self.head(template.float(), search.float())
         return output
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        normalised = (images.float() - self.mean) / self.std
+        return normalised.to(next(self.backbone.parameters()).dtype)

@@ -23,13 +23,13 @@ def siamfc_objective(
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
         assert isinstance(network, SiameseNetwork)
         n, k = pairs.positive.shape
-        device = network.mean.device
+        device = next(network.parameters()).device
         with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
             template = network.embed(pairs.template.to(device))
             search = network.embed(pairs.searches.to(device).flatten(0, 1))
         template = template.float().repeat_interleave(k, dim=0)  # (N * K, C, a, b)
         with torch.autocast(device.type, enabled=False):
-            logits = network.head(template, search.float())
+            logits = network(template, search)
         labels = response_labels(
             pairs.centres.reshape(n * k, 2), pairs.positive.reshape(n * k), logits.shape[-1], stride, label_radius
         )

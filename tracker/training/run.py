@@ -1,13 +1,17 @@
 """One training run from configuration to weight file."""
 
+import hashlib
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
-from tracker import checkpoint, config as configuration
+from tracker import checkpoint
 from tracker.builder import build_network, build_optimizer, inference_dtype, pair_config
+from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, to_toml
 from tracker.data.pairs import PairDataset
 from tracker.data.tracks import read_tracks
 from tracker.training.objectives import siamfc_objective
@@ -17,39 +21,129 @@ _REPORT_EVERY = 50  # steps
 
 
 def train(
-    config_path: Path, data: Path, out: Path, workers: int, threads: int, overrides: Sequence[str]
+    config: Path, data: Path, out: Path, workers: int, threads: int, overrides: Sequence[str], init: Path | None = None
 ) -> Iterator[str]:
-    """Train, write `out/weights.safetensors`, and yield a line of progress every few steps."""
+    """Train on `data/tracks.jsonl` and yield a line of progress every few steps.
+
+    With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks. A run
+    goes on from its state in `out`; where there is none it starts from the weight file `init`: at that file's step if
+    it comes from an unfinished run of this configuration, else at the first. Raises ValueError for what does not fit.
+    """
     torch.set_num_threads(threads)
-    config = configuration.parse(config_path.read_text(encoding="utf-8"), overrides)
-    settings = config.train
+    chosen = parse(config.read_text(encoding="utf-8"), overrides)
+    settings = chosen.train
     if settings is None:
-        raise ValueError(f"{config_path} has no [train] table")
+        raise ValueError(f"{config} has no [train] table")
+    index = data / "tracks.jsonl"
+    tracks = read_tracks(index)
+    pairs, length = pair_config(chosen, settings), _schedule(settings).steps * settings.batch
+    dataset = PairDataset(tracks, settings.data.weights, pairs, settings.seed, length)
+    trainer = _trainer(chosen, settings, out, init)
+    facts = {
+        "command": _command(config, data, out, overrides, init),
+        "data": f"{len(tracks)} tracks of {_name(index)}, sha256 {hashlib.sha256(index.read_bytes()).hexdigest()}",
+        "revision": _revision(),
+    }
+    if trainer.step:  # a kill may have come between the state and the weights
+        _write_weights(trainer, chosen, facts)
+    losses: list[float] = []
+    for progress in trainer.run(dataset, settings.batch, workers):
+        losses.append(progress.loss)
+        if progress.saved:
+            _write_weights(trainer, chosen, facts)
+        if progress.step % _REPORT_EVERY == 0 or progress.step == trainer.schedule.steps:
+            done, mean = f"step {progress.step}/{trainer.schedule.steps}", sum(losses) / len(losses)
+            yield f"{done}  loss {mean:.4f}  {progress.pairs_per_s:.1f} pairs/s  waiting {progress.waiting:.0%}"
+            losses = []
+
+
+def _schedule(settings: TrainConfig) -> Schedule:
+    per_step = settings.batch * settings.data.searches_per_template
+    if not 0 < per_step <= settings.pairs:
+        step = f"train.batch * train.data.searches_per_template = {per_step}"
+        raise ValueError(f"train.pairs = {settings.pairs} must hold a step, {step}, and a step a pair")
+    return Schedule(settings.pairs // per_step, settings.warmup_pairs // per_step, settings.lr_start, settings.lr_end)
+
+
+def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None) -> Trainer:
+    """Return a trainer that stands where the run in `out`, or else the weight file, ended."""
     torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    pairs_per_step = settings.batch * settings.data.searches_per_template
-    steps = settings.pairs // pairs_per_step
-    schedule = Schedule(steps, settings.warmup_pairs // pairs_per_step, settings.lr_start, settings.lr_end)
-    dataset = PairDataset(
-        read_tracks(data / "tracks.jsonl"),
-        settings.data.weights,
-        pair_config(config, settings),
-        settings.seed,
-        steps * settings.batch,
-    )
-    dtype = inference_dtype(device)
-    objective = siamfc_objective(
-        network.backbone.stride, settings.label_radius, None if dtype == torch.float32 else dtype
-    )
-    trainer = Trainer(network, objective, build_optimizer(network, settings), schedule, out)
-    mean_loss = 0.0
-    for progress in trainer.run(dataset, settings.batch, workers):
-        mean_loss += progress.loss / _REPORT_EVERY
-        if progress.step % _REPORT_EVERY == 0:
-            yield (
-                f"step {progress.step}/{steps}  loss {mean_loss:.4f}  {progress.pairs_per_s:.1f} pairs/s"
-                f"  waiting {progress.waiting:.0%}"
-            )
-            mean_loss = 0.0
+    dtype = None if inference_dtype(device) == torch.float32 else inference_dtype(device)
+    objective = siamfc_objective(network.stride, settings.label_radius, dtype)
+    trainer = Trainer(network, objective, build_optimizer(network, settings), _schedule(settings), out)
+    kept = out / "config.toml"
+    if trainer.step and kept.exists() and _recipe(parse(kept.read_text(encoding="utf-8"))) != _recipe(config):
+        raise ValueError(f"{out} holds a run of another configuration, see {kept}; choose another folder")
+    if init is not None and not trainer.step:
+        _start_from(init, trainer, config)
+    kept.write_text(to_toml(config), encoding="utf-8")
+    return trainer
+
+
+def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig | None]:
+    return config.model, config.crop, config.train  # the rest changes tracking, not what is learned
+
+
+def _start_from(path: Path, trainer: Trainer, config: Config) -> None:
+    """Load the weights of a file and, if its run of this configuration is unfinished, go on from its step."""
+    loaded = checkpoint.load(path)
+    here, there = trainer.network.state_dict(), loaded.tensors
+    for name in sorted(here.keys() | there.keys()):
+        sizes = [str(tuple(tensors[name].shape)) if name in tensors else "missing" for tensors in (here, there)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"{path} does not fit the configuration: {name} is {sizes[1]} there, {sizes[0]} here")
+    trainer.network.load_state_dict(loaded.tensors)
+    done = int(loaded.provenance.get("steps", "0"))
+    if done < trainer.schedule.steps and _recipe(parse(loaded.config)) == _recipe(config):
+        trainer.step, trainer.seconds = done, 3600 * float(loaded.provenance.get("hours", "0"))
+
+
+def _write_weights(trainer: Trainer, config: Config, facts: dict[str, str]) -> None:
+    assert config.train is not None
+    provenance = facts | {
+        "steps": str(trainer.step),
+        "pairs": str(trainer.step * config.train.batch * config.train.data.searches_per_template),
+        "hours": f"{trainer.seconds / 3600:.4f}",
+        "hardware": _hardware(),
+        "torch": torch.__version__,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+    tensors = {name: _shrunk(tensor.cpu()) for name, tensor in trainer.network.state_dict().items()}
+    weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, metrics={})
+    checkpoint.save(trainer.run_dir / "weights.safetensors", weights)
+
+
+def _shrunk(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor in half precision, if it is of floating point and in the range."""
+    half = tensor.half()
+    return half if tensor.is_floating_point() and bool(half.isfinite().all()) else tensor
+
+
+def _command(config_path: Path, data: Path, out: Path, overrides: Sequence[str], init: Path | None) -> str:
+    words = ["siamtrack", "train", _name(config_path), "--data", _name(data), "--out", _name(out)]
+    words += ["--init", _name(init)] if init is not None else []
+    return shlex.join(words + [word for override in overrides for word in ("--set", override)])
+
+
+def _name(path: Path) -> str:
+    """Return folder and name: enough to tell what was used, and nothing of the machine."""
+    return "/".join(path.resolve().parts[-2:])
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {torch.get_num_threads()} threads"
+
+
+def _revision() -> str:
+    """Return the commit that the code was run from, with "-dirty" where it was changed since."""
+    git = ["git", "-C", str(Path(__file__).parents[2]), "--git-dir=.git", "--work-tree=."]  # no repository around it
+    try:
+        commit = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(commit, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

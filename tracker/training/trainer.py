@@ -1,14 +1,14 @@
 """The training loop: any objective, resumable after a kill, the same losses as without one."""
 
-import csv
 import logging
 import math
-import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tracker.data.pairs import Pairs
 
 _log = logging.getLogger(__name__)
+
+_LOG_HEADER = "step,loss,lr,pairs_per_s,waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Schedule:
         if step < self.warmup_steps:
             return self.lr_start * (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
-        return self.lr_start * (self.lr_end / self.lr_start) ** progress
+        return self.lr_start * math.pow(self.lr_end / self.lr_start, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Progress:
     loss: float
     pairs_per_s: float
     waiting: float
+    saved: bool  # whether the state was written after it
 
 
 class _From(Sampler[int]):
@@ -61,8 +64,9 @@ class _From(Sampler[int]):
 class Trainer:
     """Minimise an objective over batches of pairs.
 
-    The state in `run_dir` (weights, optimiser, step) is written every `save_every` steps, in one move; a run that
-    finds one there goes on from it. `log.csv` keeps step, loss, learning rate and pairs a second.
+    The state in `run_dir` (weights, optimiser, step, seconds so far) is written every `save_every` steps and at the
+    end, in one move; a run that finds one there goes on from it. `log.csv` keeps step, loss, learning rate and pairs a
+    second. Raises ValueError for a state that is broken or does not fit the network.
     """
 
     def __init__(
@@ -81,13 +85,19 @@ class Trainer:
         self.run_dir = run_dir
         self.save_every = save_every
         self.step = 0
+        self.seconds = 0.0  # spent on steps, waiting for data included
         run_dir.mkdir(parents=True, exist_ok=True)
         if self._state_path.exists():
             self._resume()
+        self._trim_log()
 
     @property
     def _state_path(self) -> Path:
         return self.run_dir / "state.pt"
+
+    @property
+    def _log_path(self) -> Path:
+        return self.run_dir / "log.csv"
 
     def run(self, dataset: Dataset[Pairs], batch: int, workers: int) -> Iterator[Progress]:
         """Train to the end of the schedule and yield what each step did.
@@ -96,17 +106,20 @@ class Trainer:
         and leaves the batch in `run_dir/bad_batch.pt`.
         """
         sampler = _From(self.step * batch, self.schedule.steps * batch)
-        loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, drop_last=True)
+        loader = DataLoader(
+            dataset, batch, sampler=sampler, num_workers=workers, drop_last=True, worker_init_fn=_use_one_core
+        )
         start = time.perf_counter()
         for pairs in loader:
             ready = time.perf_counter()
             loss = self._train_step(pairs)
-            if self.step % self.save_every == 0 or self.step == self.schedule.steps:
+            seconds = time.perf_counter() - start
+            self.seconds += seconds
+            saved = self.step % self.save_every == 0 or self.step == self.schedule.steps
+            if saved:
                 self._save()
-            end = time.perf_counter()
-            progress = Progress(
-                self.step, loss, pairs.positive.numel() / (end - start), (ready - start) / (end - start)
-            )
+            rate, waiting = pairs.positive.numel() / seconds, (ready - start) / seconds
+            progress = Progress(self.step, loss, rate, waiting, saved)
             self._append_log(progress)
             yield progress
             start = time.perf_counter()
@@ -131,29 +144,47 @@ class Trainer:
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "seconds": self.seconds,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         part = self._state_path.with_suffix(".part")
         torch.save(state, part)
-        os.replace(part, self._state_path)
+        part.replace(self._state_path)
 
     def _resume(self) -> None:
-        state = torch.load(self._state_path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        try:
+            state = torch.load(self._state_path, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"cannot go on from {self._state_path} ({reason}); choose another folder, or delete it to start afresh"
+            ) from error
+        self.seconds = state.get("seconds", 0.0)
         _log.info("resumed from step %d of %d in %s", self.step, self.schedule.steps, self.run_dir)
 
+    def _trim_log(self) -> None:
+        """Drop what the log says of steps after the saved one: they are about to be done again."""
+        if not self._log_path.exists():
+            return
+        header, *lines = self._log_path.read_text(encoding="utf-8").splitlines() or [_LOG_HEADER]
+        whole = [line for line in lines if line.count(",") == _LOG_HEADER.count(",")]  # a kill may cut the last one
+        kept = [line for line in whole if int(line.partition(",")[0]) <= self.step]
+        self._log_path.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
+
     def _append_log(self, progress: Progress) -> None:
-        path = self.run_dir / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+        lr = self.optimizer.param_groups[0]["lr"]
+        new = not self._log_path.exists()
+        with self._log_path.open("a", encoding="utf-8") as file:
             if new:
-                writer.writerow(["step", "loss", "lr", "pairs_per_s", "waiting"])
-            lr = self.optimizer.param_groups[0]["lr"]
-            writer.writerow(
-                [progress.step, f"{progress.loss:.5f}", f"{lr:.3g}", f"{progress.pairs_per_s:.1f}",
-                 f"{progress.waiting:.3f}"]
+                file.write(_LOG_HEADER + "\n")
+            file.write(
+                f"{progress.step},{progress.loss:.5f},{lr:.3g},{progress.pairs_per_s:.1f},{progress.waiting:.3f}\n"
             )
+
+
+def _use_one_core(worker: int) -> None:
+    cv2.setNumThreads(1)  # the workers are many, and the network needs its cores

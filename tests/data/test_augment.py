@@ -1,0 +1,143 @@
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+
+from tracker.data.augment import Crop, blur_motion, cover, jitter_colour, to_grey, turn
+
+GREY_SHARES = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+RANDOM = {
+    "colour": partial(jitter_colour, strength=0.3),
+    "blur": partial(blur_motion, max_length=9),
+    "cover": partial(cover, max_share=0.5),
+}
+
+
+def noise(side: int = 40, low: int = 0, high: int = 256) -> Crop:
+    return np.random.default_rng(0).integers(low, high, (side, side, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_result_depends_on_crop_and_generator_alone(name: str) -> None:
+    augment: Callable[[Crop, np.random.Generator], Crop] = RANDOM[name]
+    crop = noise()
+    before = crop.copy()
+    first, again, other = (augment(crop, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert first.shape == crop.shape
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, crop)
+    assert np.array_equal(crop, before)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_colour_is_saturation_then_contrast_then_brightness(seed: int) -> None:
+    crop = noise(low=60, high=180)
+    factors = 1 + 0.25 * np.random.default_rng(seed).uniform(-1, 1, 3)
+    brightness, contrast, saturation = factors
+    value = crop.astype(np.float64)
+    grey = (value @ GREY_SHARES)[..., None]
+    value = grey + saturation * (value - grey)
+    value = crop.mean() + contrast * (value - crop.mean())
+    truth = np.clip(brightness * value, 0, 255)
+    assert np.abs(jitter_colour(crop, np.random.default_rng(seed), 0.25) - truth).max() < 1
+
+
+def test_colour_without_strength_is_the_crop() -> None:
+    assert np.array_equal(jitter_colour(noise(), np.random.default_rng(0), 0.0), noise())
+
+
+def test_colour_saturates_instead_of_wrapping() -> None:
+    crop = np.full((4, 4, 3), 255, np.uint8)
+    crop[:2] = 0
+    for seed in range(20):
+        moved = jitter_colour(crop, np.random.default_rng(seed), 0.5)
+        assert moved[2:].min() > moved[:2].max()
+
+
+def test_grey_keeps_the_luminance() -> None:
+    grey = to_grey(noise())
+    assert grey.dtype == np.uint8
+    assert np.ptp(grey, axis=2).max() == 0
+    assert np.abs(grey[..., 0] - noise() @ GREY_SHARES).max() <= 0.51
+    assert np.array_equal(to_grey(grey), grey)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_blur_spreads_a_point_along_a_line(seed: int) -> None:
+    crop = np.zeros((41, 41, 3), np.uint8)
+    crop[20, 20] = 240
+    blurred = blur_motion(crop, np.random.default_rng(seed), max_length=9)
+    rows, columns = np.nonzero(blurred[..., 0])
+    assert 3 <= len(rows) <= 2 * 9
+    assert max(np.ptp(rows), np.ptp(columns)) <= 8
+    assert abs(blurred[..., 0].sum(dtype=int) - 240) <= len(rows)  # each is rounded
+    # All lie within a pixel of the line through them, and the line passes the point.
+    places = np.stack([columns - columns.mean(), rows - rows.mean()])
+    assert np.linalg.svd(places, compute_uv=False)[1] / np.sqrt(len(rows)) < 0.5
+    assert np.hypot(columns.mean() - 20, rows.mean() - 20) <= np.sqrt(0.5) + 1e-9
+
+
+def test_blur_keeps_what_is_plain() -> None:
+    crop = np.full((20, 20, 3), (10, 200, 90), np.uint8)
+    for seed in range(10):
+        assert np.array_equal(blur_motion(crop, np.random.default_rng(seed), max_length=9), crop)
+
+
+def test_blur_takes_all_lengths_up_to_the_longest() -> None:
+    crop = np.zeros((41, 41, 3), np.uint8)
+    crop[20, 20] = 255
+    lengths = set()
+    for seed in range(60):
+        rows, columns = np.nonzero(blur_motion(crop, np.random.default_rng(seed), max_length=6)[..., 0])
+        if not np.ptp(rows):  # a horizontal line shows its length
+            lengths.add(len(columns))
+    assert lengths <= {3, 4, 5, 6}
+    assert lengths
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cover_is_one_rectangle_of_one_colour(seed: int) -> None:
+    crop = noise(side=60)
+    covered = cover(crop, np.random.default_rng(seed), max_share=0.4)
+    rows, columns = np.nonzero((covered != crop).any(axis=2))
+    inside = covered[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert (inside == inside[0, 0]).all()
+    assert 3 <= inside.shape[0] <= 24
+    assert 3 <= inside.shape[1] <= 24
+
+
+def test_cover_reaches_every_edge() -> None:
+    crop = np.zeros((10, 10, 3), np.uint8)
+    touched = np.zeros((10, 10), bool)
+    for seed in range(300):
+        touched |= cover(crop, np.random.default_rng(seed), max_share=0.5).any(axis=2)
+    assert touched.all()
+
+
+@pytest.mark.parametrize("side", [40, 41])
+@pytest.mark.parametrize("quarters", [-1, 0, 1, 2])
+def test_quarter_turns_are_exact_and_anticlockwise(side: int, quarters: int) -> None:
+    crop = noise(side)
+    turned = turn(crop, 90.0 * quarters, (0, 0, 0))
+    inner = slice(1, -1)  # at the very border a rounding error lets in some fill
+    assert np.abs(turned.astype(int) - np.rot90(crop, quarters))[inner, inner].max() <= 1
+
+
+def test_turn_moves_the_object_as_trigonometry_says() -> None:
+    crop = np.zeros((61, 61, 3), np.uint8)
+    crop[29:32, 49:52] = 255  # 20 px to the right of the middle
+    values = turn(crop, 30.0, (0, 0, 0))[..., 0].astype(float)
+    places = np.arange(61) - 30
+    found = (values.sum(0) @ places / values.sum(), values.sum(1) @ places / values.sum())
+    assert np.allclose(found, (20 * np.cos(np.pi / 6), -20 * np.sin(np.pi / 6)), atol=0.05)
+
+
+def test_turn_fills_the_corners() -> None:
+    turned = turn(np.full((40, 40, 3), 200, np.uint8), 45.0, (10, 20, 30))
+    for corner in (turned[0, 0], turned[0, -1], turned[-1, 0], turned[-1, -1]):
+        assert corner.tolist() == [10, 20, 30]
+    assert (turned[15:25, 15:25] == 200).all()

@@ -1,0 +1,86 @@
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tracker.cli import main
+from tracker.training import run
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """Replace the training; return what it was asked for."""
+    asked: list[tuple[object, ...]] = []
+
+    def train(
+        config: Path, data: Path, out: Path, workers: int, threads: int, overrides: Sequence[str], init: Path | None
+    ) -> Iterator[str]:
+        asked.append((config, data, out, workers, threads, list(overrides), init))
+        yield "step 1/2"
+        if data.name == "nan":
+            raise FloatingPointError("the loss became nan at step 2")
+        if data.name == "stop":
+            raise KeyboardInterrupt
+        if data.name == "wrong":
+            raise ValueError("no tracks\nin wrong")
+        yield "step 2/2"
+
+    monkeypatch.setattr(run, "train", train)
+    return asked
+
+
+def train(*options: str, data: str = "data") -> int:
+    return main(["train", "a.toml", "--data", data, "--out", "out", *options])
+
+
+def test_options_reach_the_training(calls: list[tuple[object, ...]]) -> None:
+    assert train() == 0
+    options = ["--workers", "3", "--threads", "4", "--set", "a.b=1", "--set", "c=d", "--init", "w.safetensors"]
+    assert train(*options) == 0
+    folders = (Path("a.toml"), Path("data"), Path("out"))
+    assert calls == [(*folders, 1, 2, [], None), (*folders, 3, 4, ["a.b=1", "c=d"], Path("w.safetensors"))]
+
+
+def test_progress_goes_to_stderr(calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["step 1/2", "step 2/2", f"the weights are in {Path('out', 'weights.safetensors')}"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "last"),
+    [
+        ("wrong", 2, "siamtrack: error: no tracks in wrong"),
+        ("nan", 1, "siamtrack: error: the loss became nan at step 2"),
+        ("stop", 130, "siamtrack: stopped; the same command goes on from the last save"),
+    ],
+)
+def test_what_ends_a_run_early_is_said_in_one_line(
+    calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str], data: str, status: int, last: str
+) -> None:
+    assert train(data=data) == status
+    assert capsys.readouterr().err.splitlines() == ["step 1/2", last]
+
+
+@pytest.mark.parametrize("options", [["--workers", "-1"], ["--threads", "0"], ["--data"], ["--colour", "red"]])
+def test_wrong_options_are_refused(
+    calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert train(*options) == 2
+    assert capsys.readouterr().err.startswith("siamtrack: error: ")
+    assert calls == []
+
+
+def test_missing_configuration_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", str(tmp_path / "none.toml"), "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("siamtrack: error: ")
+    assert "none.toml" in line
+
+
+def test_help_says_what_init_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for words in ("--init", "unfinished run of the same configuration", "momentum starts afresh"):
+        assert words in text

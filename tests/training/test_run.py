@@ -1,0 +1,321 @@
+import json
+import math
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tracker import checkpoint
+from tracker.builder import load_tracker
+from tracker.config import parse, to_toml
+from tracker.geometry import Box, iou
+from tracker.interface import Frame
+from tracker.training import run
+from tracker.training.trainer import Trainer
+
+STEPS = 5
+# The smallest crops that the backbone takes: 87 px are one cell, 103 px are three.
+CONFIG = f"""
+description = "tiny"
+[model]
+backbone = "siamfc_alexnet"
+head = "siamfc"
+[crop]
+template_size = 87
+search_size = 151
+context = 0.5
+[scale_search]
+scales = 3
+scale_step = 1.04
+scale_penalty = 0.97
+size_smoothing = 0.6
+window_influence = 0.2
+upsample = 16
+[lost]
+enter = 0.25
+leave = 0.45
+patience = 3
+[train]
+pairs = {2 * STEPS}
+batch = 1
+search_size = 103
+label_radius = 8.0
+lr_start = 0.01
+lr_end = 0.001
+warmup_pairs = 2
+momentum = 0.9
+weight_decay = 0.0005
+seed = 1
+[train.data]
+searches_per_template = 2
+max_gap = 100
+still_share = 0.2
+negative_share = 0.1
+same_class_share = 0.5
+max_shift = 8.0
+max_scale = 1.1
+colour = 0.2
+grey_chance = 0.15
+blur_chance = 0.15
+cover_chance = 0.1
+[train.data.weights]
+clips = 2.0
+"""
+
+
+def picture(box: Box) -> Frame:
+    """Return noise with a chequered square on it."""
+    frame = np.random.default_rng(0).integers(0, 120, (96, 128, 3), dtype=np.uint8)
+    x, y, w, h = (round(value) for value in box.to_xywh())
+    frame[y : y + h, x : x + w] = (250, 200, 40)
+    frame[y : y + h // 2, x : x + w // 2] = (30, 60, 240)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for video, count in (("walk", 4), ("still", 1)):
+        frames = []
+        for i in range(count):
+            box = Box.from_xywh(30 + 4 * i, 30, 24, 24)
+            cv2.imwrite(str(folder / f"{video}{i}.png"), picture(box)[..., ::-1])
+            frames.append({"image": f"{video}{i}.png", "box": list(box.to_xywh())})
+        rows.append({"set": "clips", "video": video, "track": f"{video}:1", "class": "square", "frames": frames})
+    (folder / "tracks.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(data: Path) -> Path:
+    path = data / "tiny.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def save_every_second_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "Trainer", partial(Trainer, save_every=2))
+    monkeypatch.setattr(run, "_REPORT_EVERY", 1)  # so that a test can stop after any step
+
+
+def train(config: Path, data: Path, out: Path, *overrides: str, init: Path | None = None, until: int = STEPS) -> None:
+    """Run to a step and leave it as a kill would."""
+    for line in run.train(config, data, out, 0, torch.get_num_threads(), overrides, init):
+        if line.startswith(f"step {until}/"):
+            break
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that was never stopped."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    for _ in run.train(config, data, out, 0, torch.get_num_threads(), ()):
+        pass
+    return out
+
+
+def losses(out: Path) -> dict[int, str]:
+    rows = [line.split(",") for line in (out / "log.csv").read_text().splitlines()[1:]]
+    return {int(row[0]): row[1] for row in rows}
+
+
+def weights(out: Path) -> checkpoint.Checkpoint:
+    return checkpoint.load(out / "weights.safetensors")
+
+
+def steps_in(out: Path) -> int:
+    return int(weights(out).provenance["steps"])
+
+
+def same_tensors(a: Path, b: Path) -> bool:
+    first, second = weights(a).tensors, weights(b).tensors
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_weight_file_tracks(whole: Path) -> None:
+    tracker = load_tracker(whole / "weights.safetensors", device="cpu")
+    box = Box.from_xywh(40, 40, 24, 24)
+    tracker.init(picture(box), box)
+    for _ in range(3):
+        prediction = tracker.update(picture(box))
+    assert iou(prediction.box, box) > 0.7
+    assert 0 <= prediction.score <= 1
+
+
+def test_weight_file_is_half_the_size_and_holds_what_was_learned(whole: Path) -> None:
+    state = torch.load(whole / "state.pt", weights_only=True)["network"]
+    tensors = weights(whole).tensors
+    assert tensors.keys() == state.keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == (torch.float16 if state[name].is_floating_point() else torch.int64)
+        assert torch.equal(tensor, state[name].to(tensor.dtype))
+
+
+def test_weight_outside_the_range_of_half_precision_is_kept() -> None:
+    for value in (torch.tensor([1.0, 7e4]), torch.tensor([70000, 1])):
+        assert run._shrunk(value) is value
+    assert run._shrunk(torch.tensor([0.1])).dtype == torch.float16
+
+
+def test_weight_file_says_where_it_comes_from(whole: Path, config: Path, data: Path) -> None:
+    loaded = weights(whole)
+    assert parse(loaded.config) == parse(CONFIG)
+    assert loaded.metrics == {}
+    facts = loaded.provenance
+    assert facts["command"] == f"siamtrack train {data.name}/tiny.toml --data {data.parent.name}/{data.name}" + (
+        f" --out {whole.parent.name}/whole"
+    )
+    assert facts["steps"] == str(STEPS)
+    assert facts["pairs"] == str(2 * STEPS)
+    assert facts["data"].startswith(f"2 tracks of {data.name}/tracks.jsonl, sha256 ")
+    assert len(facts["data"].rpartition(" ")[2]) == 64
+    assert 0 <= float(facts["hours"]) < 0.1
+    assert "threads" in facts["hardware"] or torch.cuda.is_available()
+    assert facts["torch"] == torch.__version__
+    assert facts["revision"] == "unknown" or len(facts["revision"].removesuffix("-dirty")) == 40
+    assert len(facts["date"].split("-")) == 3
+    assert not any(str(Path.home()) in value or str(data) in value for value in facts.values())
+
+
+def test_code_without_a_repository_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "tracker" / "training"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(run, "__file__", str(package / "run.py"))
+    assert run._revision() == "unknown"
+    monkeypatch.setenv("PATH", "")
+    assert run._revision() == "unknown"
+
+
+def test_overrides_are_in_the_file(config: Path, data: Path, tmp_path: Path) -> None:
+    train(config, data, tmp_path, "lost.patience=7", "description=two words", until=2)
+    loaded = weights(tmp_path)
+    assert parse(loaded.config) == replace(
+        parse(CONFIG), description="two words", lost=replace(parse(CONFIG).lost, patience=7)
+    )
+    assert loaded.provenance["command"].endswith("--set lost.patience=7 --set 'description=two words'")
+    assert parse((tmp_path / "config.toml").read_text()) == parse(loaded.config)
+
+
+def test_stopped_run_leaves_weights_and_goes_on_as_if_it_had_not_been(
+    whole: Path, config: Path, data: Path, tmp_path: Path
+) -> None:
+    train(config, data, tmp_path, until=3)
+    assert steps_in(tmp_path) == 2
+    hours = weights(tmp_path).provenance["hours"]
+    load_tracker(tmp_path / "weights.safetensors", device="cpu")
+    train(config, data, tmp_path, init=tmp_path / "unused.safetensors")  # the state goes first
+    assert losses(tmp_path) == losses(whole)
+    assert steps_in(tmp_path) == STEPS
+    assert same_tensors(tmp_path, whole)
+    assert float(weights(tmp_path).provenance["hours"]) >= float(hours)
+
+
+def test_finished_run_only_writes_its_weights(config: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copy(whole / "state.pt", tmp_path)
+    assert list(run.train(config, data, tmp_path, 0, torch.get_num_threads(), ())) == []
+    assert same_tensors(tmp_path, whole)
+
+
+def test_progress_is_told(config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_REPORT_EVERY", 3)
+    lines = list(run.train(config, data, tmp_path, 0, torch.get_num_threads(), ()))
+    done = [float(loss) for loss in losses(tmp_path).values()]
+    assert [line.split()[1] for line in lines] == [f"3/{STEPS}", f"{STEPS}/{STEPS}"]
+    for line, mean in zip(lines, (sum(done[:3]) / 3, sum(done[3:]) / 2), strict=True):
+        assert math.isclose(float(line.split()[3]), mean, abs_tol=1e-4)
+        assert "pairs/s" in line
+        assert "waiting" in line
+
+
+def test_folder_of_another_run_is_not_touched(config: Path, data: Path, tmp_path: Path) -> None:
+    train(config, data, tmp_path, until=2)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"holds a run of another configuration, see .*config.toml"):
+        train(config, data, tmp_path, "train.lr_start=0.02")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    train(config, data, tmp_path, "lost.patience=9")  # training does not depend on it
+    assert steps_in(tmp_path) == STEPS
+
+
+def test_unfinished_weight_file_is_gone_on_from(
+    whole: Path, config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config, data, tmp_path / "a", until=3)
+    (tmp_path / "a" / "state.pt").unlink()
+    init = tmp_path / "a" / "weights.safetensors"
+    drawn = []
+    original = run.PairDataset.__getitem__
+    monkeypatch.setattr(run.PairDataset, "__getitem__", lambda self, i: drawn.append(i) or original(self, i))
+    train(config, data, tmp_path / "b", "lost.patience=9", init=init)
+    assert drawn == [2, 3, 4]
+    assert list(losses(tmp_path / "b")) == [3, 4, 5]
+    # Step 3 sees the same weights, rounded to half precision, and the same pairs; later the momentum differs.
+    assert math.isclose(float(losses(tmp_path / "b")[3]), float(losses(whole)[3]), rel_tol=0.05)
+    assert steps_in(tmp_path / "b") == STEPS
+    facts = weights(tmp_path / "b").provenance
+    assert "--init a/weights.safetensors" in facts["command"]
+    assert float(facts["hours"]) >= float(checkpoint.load(init).provenance["hours"])
+
+
+@pytest.mark.parametrize("change", ["train.seed=2", "train.lr_start=0.02", "train.data.max_gap=3"])
+def test_weights_of_another_configuration_start_a_new_run(
+    config: Path, data: Path, tmp_path: Path, change: str
+) -> None:
+    train(config, data, tmp_path / "a", until=2)
+    first = weights(tmp_path / "a")
+    with_more = replace(first, tensors={**first.tensors, "head.bias": torch.tensor(100.0)})
+    checkpoint.save(tmp_path / "init.safetensors", with_more)
+    train(config, data, tmp_path / "b", change, init=tmp_path / "init.safetensors", until=1)
+    assert list(losses(tmp_path / "b")) == [1]
+    assert float(losses(tmp_path / "b")[1]) > 20  # the bias was taken: the negative cells cost half of 100
+
+
+def test_finished_weight_file_starts_a_new_run(whole: Path, config: Path, data: Path, tmp_path: Path) -> None:
+    train(config, data, tmp_path, init=whole / "weights.safetensors", until=1)
+    assert list(losses(tmp_path)) == [1]
+    assert losses(tmp_path)[1] != losses(whole)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"head.bias": None}, r"head.bias is missing there, \(\) here"),
+        ({"extra": torch.ones(2)}, r"extra is \(2,\) there, missing here"),
+        ({"head.bias": torch.ones(3)}, r"head.bias is \(3,\) there, \(\) here"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    whole: Path, config: Path, data: Path, tmp_path: Path, change: dict[str, torch.Tensor | None], complaint: str
+) -> None:
+    loaded = weights(whole)
+    tensors = {name: tensor for name, tensor in (loaded.tensors | change).items() if tensor is not None}
+    init = tmp_path / "init.safetensors"
+    checkpoint.save(init, replace(loaded, tensors=tensors))
+    with pytest.raises(ValueError, match=f"init.safetensors does not fit the configuration: {complaint}"):
+        train(config, data, tmp_path / "out", init=init)
+
+
+def test_missing_weight_file_is_named(config: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read the weight file .*none.safetensors"):
+        train(config, data, tmp_path / "out", init=tmp_path / "none.safetensors")
+
+
+def test_what_cannot_be_trained_is_refused(config: Path, data: Path, tmp_path: Path) -> None:
+    tracking = tmp_path / "tracking.toml"
+    tracking.write_text(to_toml(replace(parse(CONFIG), train=None)))
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"tracking.toml has no \[train\] table"):
+        train(tracking, data, out)
+    for change in ("train.pairs=1", "train.batch=0", "train.data.searches_per_template=0"):
+        with pytest.raises(ValueError, match=r"train.pairs = \d+ must hold a step, .* = \d"):
+            train(config, data, out, change)
+    with pytest.raises(ValueError, match="cannot read the tracks"):
+        train(config, tmp_path, out)
+    assert not out.exists()

@@ -1,0 +1,215 @@
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.tolerances import assert_close
+from tests.training.toy import BATCH, SCHEDULE, STEPS, ToyPairs, make_trainer, objective
+from tracker.data.pairs import Pairs
+from tracker.training.trainer import Schedule, Trainer
+
+ROOT = Path(__file__).parents[2]
+
+
+def losses(trainer: Trainer, until: int = STEPS, workers: int = 0) -> dict[int, float]:
+    """Train until a step and return the loss of each; the trainer is then left as a kill would leave it."""
+    done = {}
+    for progress in trainer.run(ToyPairs(), BATCH, workers):
+        done[progress.step] = progress.loss
+        if progress.step == until:
+            break
+    return done
+
+
+def log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("step", "lr"),
+    [
+        (0, 0.001),  # a tenth of the warm-up
+        (4, 0.005),
+        (9, 0.01),
+        (10, 0.01),  # the fall begins: 0.01 * 0.01 ** (k / 90)
+        (55, 0.001),
+        (99, 0.01 * 0.01 ** (89 / 90)),
+    ],
+)
+def test_learning_rate_warms_up_and_falls_geometrically(step: int, lr: float) -> None:
+    assert_close(Schedule(steps=100, warmup_steps=10, lr_start=0.01, lr_end=0.0001).lr(step), lr, "float64")
+
+
+def test_schedule_needs_no_warm_up() -> None:
+    schedule = Schedule(steps=4, warmup_steps=0, lr_start=1.0, lr_end=1 / 16)
+    assert_close([schedule.lr(step) for step in range(4)], [1, 1 / 2, 1 / 4, 1 / 8], "float64")
+
+
+def test_optimizer_uses_the_schedule(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    used = []
+    for _ in trainer.run(ToyPairs(), BATCH, workers=0):
+        used.append(trainer.optimizer.param_groups[0]["lr"])
+    assert used == [SCHEDULE.lr(step) for step in range(STEPS)]
+
+
+def test_same_seed_gives_the_same_losses(tmp_path: Path) -> None:
+    first = losses(make_trainer(tmp_path / "a"))
+    assert losses(make_trainer(tmp_path / "b")) == first
+    assert losses(make_trainer(tmp_path / "c", seed=1)) != first
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_workers_do_not_change_the_losses(tmp_path: Path) -> None:
+    alone = losses(make_trainer(tmp_path / "a"))
+    assert losses(make_trainer(tmp_path / "b"), workers=2) == alone
+
+
+def test_loss_falls(tmp_path: Path) -> None:
+    done = list(losses(make_trainer(tmp_path)).values())
+    assert sum(done[-10:]) / 10 < 0.5 * sum(done[:5]) / 5
+
+
+@pytest.mark.parametrize("stopped", [5, 12, STEPS - 1])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stopped: int) -> None:
+    whole = losses(make_trainer(tmp_path / "whole"))
+    first = losses(make_trainer(tmp_path / "parts"), until=stopped)
+    resumed = make_trainer(tmp_path / "parts", seed=7)  # another start, which the state replaces
+    saved = stopped // 5 * 5
+    assert resumed.step == saved
+    second = losses(resumed)
+    assert min(second) == saved + 1
+    assert first | second == whole
+    assert {step: loss for step, loss in first.items() if step in second} == {
+        step: loss for step, loss in second.items() if step in first
+    }
+    final = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
+    for name, tensor in final[0]["network"].items():
+        assert torch.equal(tensor, final[1]["network"][name])
+
+
+def test_log_has_each_step_once_even_after_a_kill(tmp_path: Path) -> None:
+    losses(make_trainer(tmp_path), until=12)
+    assert [int(row["step"]) for row in log(tmp_path)] == list(range(1, 13))
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("13,0.2")  # cut off
+    done = losses(make_trainer(tmp_path))
+    rows = log(tmp_path)
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    assert list(rows[0]) == ["step", "loss", "lr", "pairs_per_s", "waiting"]
+    for row in rows[10:]:
+        assert float(row["loss"]) == round(done[int(row["step"])], 5)
+        assert float(row["lr"]) == pytest.approx(SCHEDULE.lr(int(row["step"]) - 1), rel=0.01)
+        assert 0 <= float(row["waiting"]) <= 1
+        assert float(row["pairs_per_s"]) > 0
+
+
+def test_log_of_a_run_without_a_state_begins_anew(tmp_path: Path) -> None:
+    losses(make_trainer(tmp_path), until=3)
+    losses(make_trainer(tmp_path), until=2)
+    assert [row["step"] for row in log(tmp_path)] == ["1", "2"]
+
+
+def test_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    losses(make_trainer(tmp_path))
+    assert losses(make_trainer(tmp_path)) == {}
+
+
+def test_progress_says_when_the_state_was_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, schedule=Schedule(7, 0, 0.01, 0.01))
+    saved = {progress.step: progress.saved for progress in trainer.run(ToyPairs(), BATCH, workers=0)}
+    assert [step for step, value in saved.items() if value] == [5, 7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "state.pt"]
+
+
+def test_seconds_go_on_over_resumes(tmp_path: Path) -> None:
+    first = make_trainer(tmp_path)
+    losses(first, until=5)
+    resumed = make_trainer(tmp_path)
+    assert 0 < resumed.seconds <= first.seconds
+    before = resumed.seconds
+    losses(resumed)
+    assert resumed.seconds > before
+
+
+def test_state_of_an_older_run_without_seconds_is_taken(tmp_path: Path) -> None:
+    losses(make_trainer(tmp_path), until=5)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["seconds"]
+    torch.save(state, tmp_path / "state.pt")
+    trainer = make_trainer(tmp_path)
+    assert (trainer.step, trainer.seconds) == (5, 0.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path, value: float) -> None:
+    trainer = make_trainer(tmp_path)
+
+    def failing(network: nn.Module, pairs: Pairs) -> Tensor:
+        loss = objective(network, pairs)
+        return loss * value if trainer.step == 7 else loss
+
+    trainer.objective = failing
+    before = None
+    with pytest.raises(FloatingPointError, match=r"became (nan|inf) at step 8; .*bad_batch.pt; lower train.lr_start"):
+        for progress in trainer.run(ToyPairs(), BATCH, workers=0):
+            if progress.step == 7:
+                before = [parameter.detach().clone() for parameter in trainer.network.parameters()]
+    assert before is not None
+    for was, parameter in zip(before, trainer.network.parameters(), strict=True):
+        assert torch.equal(was, parameter)
+    kept = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
+    for part, values in enumerate(kept):
+        assert torch.equal(values, torch.stack([ToyPairs()[i][part] for i in range(7 * BATCH, 8 * BATCH)]))
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", "truncated", {"step": 5}])
+def test_broken_state_is_named(tmp_path: Path, content: object) -> None:
+    losses(make_trainer(tmp_path), until=5)
+    path = tmp_path / "state.pt"
+    if content == "truncated":
+        path.write_bytes(path.read_bytes()[:-500])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=r"cannot go on from .*state.pt .*; choose another folder") as caught:
+        make_trainer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_state_of_another_network_is_named(tmp_path: Path) -> None:
+    losses(make_trainer(tmp_path), until=5)
+    network = nn.Linear(12, 2)
+    with pytest.raises(ValueError, match=r"cannot go on from .*state.pt"):
+        Trainer(network, objective, torch.optim.SGD(network.parameters(), lr=1.0), SCHEDULE, tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.training.toy", str(tmp_path / "killed")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("12 "):
+                process.kill()  # SIGKILL: nothing can be tidied up
+                break
+    assert process.returncode == -9
+    assert not (tmp_path / "killed" / "state.part").exists()
+    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=100).stdout
+    printed = {int(step): float(loss) for step, loss in map(str.split, again.splitlines())}
+    assert min(printed) == 11
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = losses(make_trainer(tmp_path / "whole"))
+    finally:
+        torch.set_num_threads(threads)
+    assert printed == {step: loss for step, loss in whole.items() if step >= 11}
+    assert [int(row["step"]) for row in log(tmp_path / "killed")] == list(range(1, STEPS + 1))

@@ -1,0 +1,156 @@
+"""How a target is found in the features of its search crops: one way a class, all behind one protocol."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tracker.config import CropConfig, OnlineConfig
+from tracker.crop import Fill, cut, to_batch
+from tracker.data.augment import turn
+from tracker.decode import Candidate, ResponsePyramid, cosine_window
+from tracker.geometry import Box, CropGeometry, context_side, search_side
+from tracker.interface import Frame
+from tracker.models.backbones import Features
+from tracker.models.siamese import SiameseNetwork
+from tracker.online import OnlineState, PlaceModel, SizeModel, learn_first, parabola_peak
+
+_FINE_STRIDE = 4  # of the fine features of every backbone
+
+
+class Localiser(Protocol):
+    """Find targets with a network; stateless: what a target needs is in the model that `learn` returns."""
+
+    network: SiameseNetwork
+
+    def learn(self, frame: Frame, box: Box, fill: Fill) -> Any:  # noqa: ANN401 - each localiser has its own model
+        """Return the model of the object that `box` marks."""
+
+    def regions(self, box: Box) -> list[CropGeometry]:
+        """Return where to search for an object last seen at `box`."""
+
+    def locate(self, model: Any, features: Features, box: Box) -> tuple[Candidate, int, Any]:  # noqa: ANN401
+        """Return the candidate, the index of its region and the model for the next frame.
+
+        features: of the crops of `regions(box)`, in their order.
+        """
+
+
+class ScaleSearchLocaliser:
+    """SiamFC: correlate the template with crops of several scales and take the best peak."""
+
+    def __init__(self, network: SiameseNetwork, decoder: ResponsePyramid, crop: CropConfig) -> None:
+        self.network = network
+        self.decoder = decoder
+        self.crop = crop
+
+    def learn(self, frame: Frame, box: Box, fill: Fill) -> Tensor:
+        """Return the template's features (1, C, h, w)."""
+        side = context_side(box.w, box.h, self.crop.context)
+        region = CropGeometry(box.cx, box.cy, side, self.crop.template_size)
+        return self.network.embed(to_batch([cut(frame, region, fill)], self.network.mean.device))
+
+    def regions(self, box: Box) -> list[CropGeometry]:
+        """Return one square a scale around the last place."""
+        crop = self.crop
+        side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
+        return [CropGeometry(box.cx, box.cy, side * factor, crop.search_size) for factor in self.decoder.factors]
+
+    def locate(self, model: Tensor, features: Features, box: Box) -> tuple[Candidate, int, Tensor]:
+        """Return the highest peak over the scales; the template stays what it was."""
+        responses = self.network(model, features.deep)[:, 0].cpu().numpy()
+        per_crop = search_side(box.w, box.h, self.crop.context, self.crop.template_size, 1)
+        candidate, scale = self.decoder.decode(responses, (box.w / per_crop, box.h / per_crop))
+        return candidate, scale, model
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Describe a view of the first frame to learn from: a crop moved, scaled, turned or mirrored, and its weight."""
+
+    shift: tuple[float, float] = (0.0, 0.0)  # of the crop, over its side
+    scale: float = 1.0
+    turn: float = 0.0  # degrees
+    mirrored: bool = False
+    weight: float = 1.0
+
+
+_VIEWS = (
+    _View(weight=3.0),  # what is really there; first, since the size is learned from it
+    _View(mirrored=True),
+    *(_View(turn=degrees) for degrees in (-20.0, -10.0, 10.0, 20.0)),
+    *(_View(scale=factor) for factor in (0.9, 1.1)),
+    *(_View(shift=(0.2 * x, 0.2 * y)) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y),
+)
+
+
+class OnlineLocaliser:
+    """Find the place with a filter learned on the deep features and the size with one learned on the fine ones."""
+
+    def __init__(self, network: SiameseNetwork, config: OnlineConfig, context: float = 0.5) -> None:
+        self.network = network
+        self.config = config
+        self.context = context
+        self.place = PlaceModel(config, network.stride)
+        self.size = SizeModel(config.scale, _FINE_STRIDE)
+
+    def learn(self, frame: Frame, box: Box, fill: Fill) -> OnlineState:
+        """Return the filters learned from views of the first frame."""
+        region = self.regions(box)[0]
+        crops, offsets = zip(*(_cut_view(frame, region, fill, view) for view in _VIEWS), strict=True)
+        device = self.network.mean.device
+        return learn_first(
+            (self.place, self.size),
+            self.network.features(to_batch(crops, device)),
+            torch.tensor(offsets, device=device),
+            torch.tensor([view.weight for view in _VIEWS], device=device),
+            (box.w / region.frame_per_crop, box.h / region.frame_per_crop),
+        )
+
+    def regions(self, box: Box) -> list[CropGeometry]:
+        """Return one square around the last place."""
+        side = self.config.search_factor * context_side(box.w, box.h, self.context)
+        return [CropGeometry(box.cx, box.cy, side, self.config.search_size)]
+
+    def locate(self, model: OnlineState, features: Features, box: Box) -> tuple[Candidate, int, OnlineState]:
+        """Return the filter's peak; where it is telling, measure the size and learn from the frame."""
+        per_crop = self.regions(box)[0].frame_per_crop
+        sample, answers = self.place.answer(model.place, features.deep)
+        du, dv, score = self._peak(answers)
+        found = Box(du, dv, box.w / per_crop, box.h / per_crop)
+        if score >= self.config.gate:
+            maps, factor = self.size.measure(model.size, features.fine, found)
+            growth = factor**self.config.scale.smoothing
+            found = replace(found, w=found.w * growth, h=found.h * growth)
+            model = OnlineState(
+                self.place.learn(model.place, sample, (du, dv)), self.size.learn(model.size, maps, found)
+            )
+        return Candidate(du, dv, found.w, found.h, min(max(score, 0.0), 1.0)), 0, model
+
+    def _peak(self, answers: Tensor) -> tuple[float, float, float]:
+        """Return the windowed peak's (u, v) from the middle, to a part of a cell, and the answer there."""
+        cells = len(answers)
+        window = torch.from_numpy(cosine_window(cells) / np.float32(cosine_window(cells).max())).to(answers.device)
+        influence = self.config.window_influence
+        row, column = divmod(int((answers * (1 - influence + influence * window)).argmax()), cells)
+        x = column + parabola_peak(answers[row], column)
+        y = row + parabola_peak(answers[:, column], row)
+        middle = (cells - 1) / 2
+        stride = self.network.stride
+        return (x - middle) * stride, (y - middle) * stride, float(answers[row, column])
+
+
+def _cut_view(frame: Frame, region: CropGeometry, fill: Fill, view: _View) -> tuple[Frame, tuple[float, float]]:
+    """Return the crop and where the object lies in it: (u, v) from its middle, pixels."""
+    x, y = view.shift
+    moved = CropGeometry(
+        region.cx + x * region.side, region.cy + y * region.side, region.side * view.scale, region.size
+    )
+    crop = cut(frame, moved, fill)
+    if view.turn:
+        crop = turn(crop, view.turn, fill)
+    if view.mirrored:
+        crop = np.ascontiguousarray(crop[:, ::-1])
+    return crop, (-x * region.size / view.scale, -y * region.size / view.scale)
