@@ -95,3 +95,35 @@ def balanced_logistic_loss(logits: Float64, labels: Float64) -> float:
         kinds = [np.mean(each) for each in losses.values() if each]
         total += float(np.mean(kinds))
     return total / len(logits)
+
+
+def neighbourhoods(features: Float64, kernel: int) -> Float64:
+    """Copy each cell's k x k neighbourhood, zero outside the map: (d, h, w) -> (h w, d k k)."""
+    channels, height, width = features.shape
+    reach = kernel // 2
+    rows = np.zeros((height * width, channels, kernel, kernel))
+    for i in range(height):
+        for j in range(width):
+            for p in range(kernel):
+                for q in range(kernel):
+                    y, x = i + p - reach, j + q - reach
+                    if 0 <= y < height and 0 <= x < width:
+                        rows[i * width + j, :, p, q] = features[:, y, x]
+    return rows.reshape(height * width, -1)
+
+
+def conjugate_gradient(rows: Float64, labels: Float64, ridge: float) -> Float64:
+    """Minimise |rows f - labels|^2 + ridge |f|^2 from the rows themselves, without forming their Gram matrix."""
+    solution = np.zeros(rows.shape[1])
+    residual = rows.T @ labels
+    direction, energy = residual.copy(), float(residual @ residual)
+    for _ in range(5 * len(solution)):
+        image = rows.T @ (rows @ direction) + ridge * direction
+        step = energy / float(direction @ image)
+        solution += step * direction
+        residual -= step * image
+        before, energy = energy, float(residual @ residual)
+        if energy < 1e-26 * float(labels @ labels):
+            break
+        direction = residual + energy / before * direction
+    return solution

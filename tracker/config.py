@@ -37,20 +37,18 @@ class ScaleSearchConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ScaleFilterConfig:
-    """How the size is measured on the fine features (see `models.scale_filter`)."""
+class BoxRegressionConfig:
+    """How the box is corrected on the fine features (see `models.box_regression`)."""
 
-    steps: int
-    step: float
     channels: int
     cells: int
     context: float  # side of the window over that of the object
-    label_sigma: float  # steps
+    moves: int
+    shift: float  # of the moves, over the object's size
+    growth: float  # of the moves, log of the size
     ridge: float
-    jitter: float  # shift of training windows, over the object's shorter side
     rate: float
     first_weight: float
-    smoothing: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,10 @@ class OnlineConfig:
     rate: float
     first_weight: float
     first_frames: int
+    trust: float
     gate: float
     window_influence: float
-    scale: ScaleFilterConfig
+    box: BoxRegressionConfig
 
 
 @dataclass(frozen=True, slots=True)

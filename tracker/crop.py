@@ -35,7 +35,7 @@ def cut(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
     # warpAffine samples at pixel centres counted from 0, the geometry counts them from 0.5: hence step / 2 - 0.5.
     shift_x = region.cx - half - x0 + step / 2 - 0.5
     shift_y = region.cy - half - y0 + step / 2 - 0.5
-    crop = cv2.warpAffine(
+    return cv2.warpAffine(  # type: ignore[return-value]
         frame[y0:y1, x0:x1],
         np.array([[step, 0.0, shift_x], [0.0, step, shift_y]]),
         (region.size, region.size),
@@ -43,7 +43,6 @@ def cut(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=fill,
     )
-    return crop  # type: ignore[return-value]
 
 
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:

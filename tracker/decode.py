@@ -26,7 +26,8 @@ def cosine_window(cells: int) -> Response:
     """Return a Hann window (cells, cells) that sums to 1 and is nowhere zero."""
     hann = np.hanning(cells + 2)[1:-1]
     window = np.outer(hann, hann)
-    return (window / window.sum()).astype(np.float32)
+    window /= window.sum()
+    return window.astype(np.float32)
 
 
 class ResponsePyramid:

@@ -1,6 +1,6 @@
 """How a target is found in the features of its search crops: one way a class, all behind one protocol."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +15,9 @@ from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.models.backbones import Features
 from tracker.models.siamese import SiameseNetwork
-from tracker.online import OnlineState, PlaceModel, SizeModel, learn_first, parabola_peak
+from tracker.online import BoxModel, OnlineState, PlaceModel, parabola_peak
 
-_FINE_STRIDE = 4  # of the fine features of every backbone
+_FINE_STRIDE = 8  # of the fine features of every backbone
 
 
 class Localiser(Protocol):
@@ -78,7 +78,7 @@ class _View:
 
 
 _VIEWS = (
-    _View(weight=3.0),  # what is really there; first, since the size is learned from it
+    _View(weight=3.0),  # what is really there; first, since the box is learned from it
     _View(mirrored=True),
     *(_View(turn=degrees) for degrees in (-20.0, -10.0, 10.0, 20.0)),
     *(_View(scale=factor) for factor in (0.9, 1.1)),
@@ -87,27 +87,29 @@ _VIEWS = (
 
 
 class OnlineLocaliser:
-    """Find the place with a filter learned on the deep features and the size with one learned on the fine ones."""
+    """Find the place with a filter learned on the deep features; correct the box with one learned on the fine ones."""
 
     def __init__(self, network: SiameseNetwork, config: OnlineConfig, context: float = 0.5) -> None:
         self.network = network
         self.config = config
         self.context = context
         self.place = PlaceModel(config, network.stride)
-        self.size = SizeModel(config.scale, _FINE_STRIDE)
+        self.box = BoxModel(config.box, _FINE_STRIDE)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> OnlineState:
         """Return the filters learned from views of the first frame."""
         region = self.regions(box)[0]
         crops, offsets = zip(*(_cut_view(frame, region, fill, view) for view in _VIEWS), strict=True)
         device = self.network.mean.device
-        return learn_first(
-            (self.place, self.size),
-            self.network.features(to_batch(crops, device)),
+        features = self.network.features(to_batch(crops, device))
+        size_wh = (box.w / region.frame_per_crop, box.h / region.frame_per_crop)
+        place = self.place.learn_first(
+            features.deep,
             torch.tensor(offsets, device=device),
             torch.tensor([view.weight for view in _VIEWS], device=device),
-            (box.w / region.frame_per_crop, box.h / region.frame_per_crop),
+            (size_wh[0] * size_wh[1]) ** 0.5,
         )
+        return OnlineState(place, self.box.learn_first(features.fine[:1], Box(0.0, 0.0, *size_wh)))
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square around the last place."""
@@ -115,19 +117,18 @@ class OnlineLocaliser:
         return [CropGeometry(box.cx, box.cy, side, self.config.search_size)]
 
     def locate(self, model: OnlineState, features: Features, box: Box) -> tuple[Candidate, int, OnlineState]:
-        """Return the filter's peak; where it is telling, measure the size and learn from the frame."""
+        """Return the filter's peak, corrected; learn from the frame where it is telling enough."""
         per_crop = self.regions(box)[0].frame_per_crop
         sample, answers = self.place.answer(model.place, features.deep)
         du, dv, score = self._peak(answers)
         found = Box(du, dv, box.w / per_crop, box.h / per_crop)
-        if score >= self.config.gate:
-            maps, factor = self.size.measure(model.size, features.fine, found)
-            growth = factor**self.config.scale.smoothing
-            found = replace(found, w=found.w * growth, h=found.h * growth)
-            model = OnlineState(
-                self.place.learn(model.place, sample, (du, dv)), self.size.learn(model.size, maps, found)
-            )
-        return Candidate(du, dv, found.w, found.h, min(max(score, 0.0), 1.0)), 0, model
+        if score >= self.config.trust:
+            maps, found = self.box.correct(model.box, features.fine, found)
+            if score >= self.config.gate:
+                model = OnlineState(
+                    self.place.learn(model.place, sample, (found.cx, found.cy)), self.box.learn(model.box, maps, found)
+                )
+        return Candidate(found.cx, found.cy, found.w, found.h, min(max(score, 0.0), 1.0)), 0, model
 
     def _peak(self, answers: Tensor) -> tuple[float, float, float]:
         """Return the windowed peak's (u, v) from the middle, to a part of a cell, and the answer there."""

@@ -1,15 +1,14 @@
-"""The model of one target that is learned online: what it looks like among its surroundings, and how large it is."""
+"""The model of one target that is learned online: what tells it from its surroundings, and what its box holds."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from tracker.config import OnlineConfig, ScaleFilterConfig
+from tracker.config import BoxRegressionConfig, OnlineConfig
 from tracker.geometry import Box
-from tracker.models import online_filter, scale_filter
-from tracker.models.backbones import Features
-from tracker.models.scale_filter import ScaleFilter
+from tracker.models import box_regression, online_filter
+from tracker.models.box_regression import BoxRegression
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +27,13 @@ class PlaceState:
 
 
 @dataclass(frozen=True, slots=True)
-class SizeState:
-    """Hold the filter that measures the target's size, that of the first frame and the mean of later ones."""
+class BoxState:
+    """Hold the regression that corrects the box: that of the first frame, the mean of later ones, and their blend."""
 
     projection: Tensor  # (c, channels)
-    first: ScaleFilter
-    recent: ScaleFilter
-    current: ScaleFilter
+    first: BoxRegression
+    recent: BoxRegression
+    current: BoxRegression
 
 
 class PlaceModel:
@@ -86,76 +85,66 @@ class PlaceModel:
         return online_filter.gaussian_labels(centres, cells, sigma.expand(len(offsets)))
 
 
-class SizeModel:
-    """Learn and apply the filter of `models.scale_filter`; stateless beside its settings."""
+class BoxModel:
+    """Learn and apply the regression of `models.box_regression`; stateless beside its settings.
 
-    def __init__(self, config: ScaleFilterConfig, stride: int) -> None:
+    Boxes are in pixels of the crop, their centres counted from its middle.
+    """
+
+    def __init__(self, config: BoxRegressionConfig, stride: int) -> None:
         """Take the settings and the stride of the fine features."""
         self.config = config
         self.stride = stride
-        self._factors = scale_filter.ladder(config.steps, config.step)
-        steps = torch.arange(config.steps) - (config.steps - 1) / 2
-        self._labels = torch.exp(-steps.square() / (2 * config.label_sigma**2))
+        self._moves = box_regression.moves(config.moves, config.shift, config.growth, seed=0)
+        self._answers = box_regression.corrections(self._moves)
 
-    def learn_first(self, fine: Tensor, box: Box) -> SizeState:
-        """Learn from fine features (1, c, h, w) of the first frame; box: in crop pixels, from the crop's middle."""
+    def learn_first(self, fine: Tensor, box: Box) -> BoxState:
+        """Learn from fine features (1, c, h, w) of the first frame, in which the object is `box`."""
         projection = online_filter.principal_directions(fine, self.config.channels)
-        fitted = self._fit(self._project(fine, projection), box)
-        return SizeState(projection, fitted, fitted, fitted)
+        learned = self._fit(_project(fine, projection), box)
+        return BoxState(projection, learned, learned, learned)
 
-    def measure(self, state: SizeState, fine: Tensor, box: Box) -> tuple[Tensor, float]:
-        """Return the projected map and the factor by which the object is larger than `box`."""
-        maps = self._project(fine, state.projection)
-        answers = scale_filter.respond(state.current, self._samples(maps, box, self._factors, torch.zeros(1, 2)))
-        best = int(answers.argmax())
-        return maps, self.config.step ** (best + parabola_peak(answers, best) - (self.config.steps - 1) / 2)
+    def correct(self, state: BoxState, fine: Tensor, box: Box) -> tuple[Tensor, Box]:
+        """Return the projected map (1, channels, h, w) and the corrected box."""
+        maps = _project(fine, state.projection)
+        sample = self._samples(maps, box, torch.zeros(1, 3))[0]
+        limit = 1.5 * max(self.config.shift, self.config.growth)  # beyond what it has learned it only guesses
+        correction = box_regression.predict(state.current, sample).clamp(-limit, limit).cpu()
+        centre, size = box_regression.apply(*_centre_and_size(box), correction)
+        return maps, Box(*centre.tolist(), *size.tolist())
 
-    def learn(self, state: SizeState, maps: Tensor, box: Box) -> SizeState:
-        """Learn from a projected map in which the object is `box`, crop pixels from the crop's middle."""
-        recent = scale_filter.blend(state.recent, self._fit(maps, box), self.config.rate)
-        current = scale_filter.blend(recent, state.first, self.config.first_weight)
-        return replace(state, recent=recent, current=current)
+    def learn(self, state: BoxState, maps: Tensor, box: Box) -> BoxState:
+        """Learn from a projected map in which the object is `box`."""
+        recent = box_regression.blend(state.recent, self._fit(maps, box), self.config.rate)
+        return replace(
+            state, recent=recent, current=box_regression.blend(recent, state.first, self.config.first_weight)
+        )
 
-    def _project(self, fine: Tensor, projection: Tensor) -> Tensor:
-        return torch.einsum("nchw,cd->ndhw", fine, projection)
+    def _fit(self, maps: Tensor, box: Box) -> BoxRegression:
+        samples = self._samples(maps, box, self._moves)
+        return box_regression.fit(samples, self._answers.to(maps.device), self.config.ridge)
 
-    def _fit(self, maps: Tensor, box: Box) -> ScaleFilter:
-        shift = self.config.jitter * min(box.w, box.h)
-        shifts = torch.tensor([[0.0, 0.0], [shift, 0.0], [-shift, 0.0], [0.0, shift], [0.0, -shift]])
-        samples = self._samples(maps, box, self._factors, shifts)
-        return scale_filter.fit(samples, self._labels.to(maps.device).repeat(len(shifts)), self.config.ridge)
+    def _samples(self, maps: Tensor, box: Box, moves: Tensor) -> Tensor:
+        """Return a sample (M, D) of the window over the box for each move of it (M, 3)."""
+        centres, sizes = box_regression.moved_windows(*_centre_and_size(box), moves)
+        centres, sizes = centres / self.stride, sizes * (self.config.context / self.stride)
+        return box_regression.sample_windows(maps, centres.to(maps.device), sizes.to(maps.device), self.config.cells)
 
-    def _samples(self, maps: Tensor, box: Box, factors: Tensor, shifts: Tensor) -> Tensor:
-        """Return a sample (shifts * factors, D) for each shift of the box and each factor on its size."""
-        n = len(factors)
-        centres = (torch.tensor([box.cx, box.cy]) + shifts).repeat_interleave(n, dim=0) / self.stride
-        half = torch.tensor([box.w, box.h]) * (self.config.context / 2 / self.stride)
-        half_sizes = (factors.unsqueeze(1) * half).repeat(len(shifts), 1)
-        return scale_filter.sample_windows(maps, centres.to(maps.device), half_sizes.to(maps.device), self.config.cells)
+
+def _centre_and_size(box: Box) -> tuple[Tensor, Tensor]:
+    return torch.tensor([box.cx, box.cy]), torch.tensor([box.w, box.h])
+
+
+def _project(fine: Tensor, projection: Tensor) -> Tensor:
+    return torch.einsum("nchw,cd->ndhw", fine, projection)
 
 
 @dataclass(frozen=True, slots=True)
 class OnlineState:
-    """Hold all that is learned of a target: place and size."""
+    """Hold all that is learned of a target: where it is, and its box."""
 
     place: PlaceState
-    size: SizeState
-
-
-def learn_first(
-    models: tuple[PlaceModel, SizeModel],
-    features: Features,
-    offsets: Tensor,
-    weights: Tensor,
-    size_wh: tuple[float, float],
-) -> OnlineState:
-    """Learn a target from views of the first frame; see `PlaceModel.learn_first`. size_wh: of the object, pixels."""
-    place, size = models
-    side = (size_wh[0] * size_wh[1]) ** 0.5
-    return OnlineState(
-        place.learn_first(features.deep, offsets, weights, side),
-        size.learn_first(features.fine[:1], Box(0.0, 0.0, *size_wh)),
-    )
+    box: BoxState
 
 
 def parabola_peak(values: Tensor, at: int) -> float:

@@ -54,5 +54,6 @@ def turn(crop: Crop, degrees: float, fill: tuple[float, float, float]) -> Crop:
     side = crop.shape[0]
     middle = (side - 1) / 2  # of the pixels' indices, which is what OpenCV counts in
     matrix = cv2.getRotationMatrix2D((middle, middle), degrees, 1.0)
-    turned = cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
-    return turned  # type: ignore[return-value]
+    return cv2.warpAffine(  # type: ignore[return-value]
+        crop, matrix, (side, side), borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+    )

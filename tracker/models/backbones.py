@@ -12,7 +12,7 @@ class Features(NamedTuple):
     The middle of a map of n cells, cell (n - 1) / 2, looks at the middle of an image whose size the backbone names.
     """
 
-    fine: Tensor  # (N, c, h, w), stride 4: shapes and edges, for measuring size
+    fine: Tensor  # (N, c, h, w), stride 8: shapes and edges, for measuring place and size
     deep: Tensor  # (N, C, h, w), the backbone's stride: what the thing is, for finding it
 
 
@@ -63,9 +63,9 @@ class SiamFCAlexNet(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def features(self, images: Tensor) -> Features:
-        """Return the maps after pool1 (N, 96, h, w) and after conv5 (N, 256, h, w) of normalised images."""
-        fine = self.layers[:4](images)
-        return Features(fine, self.layers[4:](fine))
+        """Return the maps after pool2 (N, 256, h, w) and after conv5 (N, 256, h, w) of normalised images."""
+        fine = self.layers[:8](images)
+        return Features(fine, self.layers[8:](fine))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (N, 256, h, w) of normalised images (N, 3, H, W)."""
@@ -110,9 +110,9 @@ class ResNet18(nn.Module):
         self.layer3 = nn.Sequential(_BasicBlock((128, 256), 2), _BasicBlock((256, 256), 1))
 
     def features(self, images: Tensor) -> Features:
-        """Return the maps of the first stage (N, 64, h, w) and of the third (N, 256, h, w) of normalised images."""
-        fine = self.layer1(self.maxpool(self.relu(self.conv1(images))))
-        return Features(fine, self.layer3(self.layer2(fine)))
+        """Return the maps of the second stage (N, 128, h, w) and the third (N, 256, h, w) of normalised images."""
+        fine = self.layer2(self.layer1(self.maxpool(self.relu(self.conv1(images)))))
+        return Features(fine, self.layer3(fine))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (N, 256, h, w) of normalised images (N, 3, H, W)."""

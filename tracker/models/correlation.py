@@ -78,9 +78,10 @@ def _through_numba(template: Tensor, backend: Backend, depthwise: bool) -> bool:
     """Choose the path; raise ValueError for an unknown backend and for what Numba cannot take.
 
     "auto" takes Numba for one thing: training the template of a depthwise correlation on the CPU. There torch's
-    gradient of the template, a convolution with as many groups as channels, is slow: Numba needs 0.2 to 0.5 of its time
-    for the whole step, also where maps in channels_last or half precision are copied first (benchmarks/correlation.md,
-    rows "depthwise | training"). For all else torch is as fast or faster, and Numba's import is saved.
+    gradient of the template, a convolution with as many groups as channels, is slow: Numba needs 0.2 to 0.4 of its
+    time for the whole step, also where maps in channels_last or half precision are copied first (rows "depthwise |
+    training" of benchmarks/correlation.md). For all else that trackers do torch is faster in most rows, never much
+    slower, and Numba's import and compilation are saved.
     """
     if backend == "auto":
         learns = torch.is_grad_enabled() and template.requires_grad
@@ -100,8 +101,8 @@ def _diagonal_sum(template: Tensor, search: Tensor) -> Tensor:
     """Correlate over all channels as one matrix product and a sum along its diagonals.
 
     The product of each tap (p, q) with each search pixel (y, x) over the channels is more arithmetic than the response
-    needs, but a matrix product runs near the machine's peak, in both memory formats and in both gradients: 5 to 20
-    times as fast as the grouped convolution in float32 (benchmarks/correlation.md, rows "full").
+    needs, but a matrix product runs near the machine's peak, in both memory formats and in both gradients: more
+    than 5 times as fast as the grouped convolution in float32 (rows "full" of benchmarks/correlation.md).
     """
     batch, channels, height, width = search.shape
     h, w = template.shape[2:]

@@ -27,7 +27,7 @@ def principal_directions(features: Tensor, count: int) -> Tensor:
 def project(features: Tensor, projection: Tensor) -> Tensor:
     """Return features (N, C, h, w) in the directions of projection (C, d), each sample with norm 1: (N, d, h, w)."""
     projected: Tensor = torch.einsum("nchw,cd->ndhw", features, projection)
-    norms = projected.flatten(1).norm(dim=1).clamp(min=1e-12)
+    norms: Tensor = projected.flatten(1).norm(dim=1).clamp(min=1e-12)
     return projected / norms.view(-1, 1, 1, 1)
 
 

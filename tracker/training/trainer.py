@@ -106,9 +106,9 @@ class Trainer:
         and leaves the batch in `run_dir/bad_batch.pt`.
         """
         sampler = _From(self.step * batch, self.schedule.steps * batch)
-        loader = DataLoader(
-            dataset, batch, sampler=sampler, num_workers=workers, drop_last=True, worker_init_fn=_use_one_core
-        )
+        if workers:
+            cv2.setNumThreads(1)  # before the workers fork: they are many, and OpenCV's threads do not survive it
+        loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, drop_last=True)
         start = time.perf_counter()
         for pairs in loader:
             ready = time.perf_counter()
@@ -184,7 +184,3 @@ class Trainer:
             file.write(
                 f"{progress.step},{progress.loss:.5f},{lr:.3g},{progress.pairs_per_s:.1f},{progress.waiting:.3f}\n"
             )
-
-
-def _use_one_core(worker: int) -> None:
-    cv2.setNumThreads(1)  # the workers are many, and the network needs its cores
