@@ -1,0 +1,344 @@
+"""Show where the time of an update goes, stage by stage, and how far the backbone is from what the machine can do.
+
+    python -m benchmarks.stages --out benchmarks/stages.md
+
+The clip that comes with the package is tracked through the public calls, on one thread; clocks sit on the methods that
+`update` calls, so what is timed is the tracker itself and all stages of an update are timed in turn. A stage's time is
+without the stages inside it. "in updates" says in how many of them a stage ran, "share" is its part of the time of all
+updates; best, median and p95 are of the updates in which it ran. On a machine with other work compare the best times.
+
+The limit is a matrix product, timed between the updates; GFLOP/s are of best times, and a multiply-add is two FLOP.
+"""
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import tracker
+from benchmarks.correlation import machine
+from tracker import siamese_tracker
+from tracker.builder import load_tracker, zoo
+from tracker.frames import open_frames
+from tracker.geometry import Box
+from tracker.interface import Frame
+from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser
+from tracker.models import online_filter
+from tracker.siamese_tracker import SiameseTracker
+
+ASSETS = Path(tracker.__file__).parent / "assets"
+
+CROP, CASTS, FINE, DEEP = "crop, batch", "normalisation, casts", "backbone to fine", "backbone, fine to deep"
+PROJECTION, PEAK, CORRECTION = "projection", "response, peak", "box correction"
+NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
+CORRELATION, DECODE = "correlation", "decode"
+REST, UPDATE, INIT = "rest", "update", "init"
+
+PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
+MATRIX_SIDE = 512  # large enough for the machine's full rate, short enough (1 to 5 ms) to pass between other work
+
+
+class StageClock:
+    """Add up the time of each stage of an update, without that of the stages inside it."""
+
+    def __init__(self) -> None:
+        """Start with nothing timed."""
+        self.spent: dict[str, float] = defaultdict(float)  # seconds
+        self._open: list[str] = []
+        self._since = 0.0
+
+    def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, timed as part of a stage. It takes its arguments by position, as `update` gives them."""
+
+        def timed(*args: object) -> object:
+            self._charge()
+            self._open.append(stage)
+            try:
+                return function(*args)
+            finally:
+                self._charge()
+                self._open.pop()
+
+        return timed
+
+    def switch(self, stage: str) -> None:
+        """Go on as another stage within the innermost call that is timed."""
+        self._charge()
+        self._open[-1] = stage
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        if self._open:
+            self.spent[self._open[-1]] += now - self._since
+        self._since = now
+
+
+@dataclass(frozen=True)
+class BackboneWork:
+    """Say what the backbone computes in an update, and the first module that works on the fine features."""
+
+    boundary: nn.Module
+    fine_macs: int
+    deep_macs: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Hold the times of one model, in seconds, and its backbone's work; `stages` has a figure where a stage ran."""
+
+    work: BackboneWork
+    dtype: torch.dtype
+    stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    updates: list[float] = field(default_factory=list)
+    inits: list[float] = field(default_factory=list)
+    products: dict[torch.dtype, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
+    """Return what to put clocks on, (owner, attribute, stage), the order being that of an update."""
+    localiser = follower.localiser
+    network = localiser.network
+    common = [
+        (siamese_tracker, "cut", CROP),
+        (siamese_tracker, "to_batch", CROP),
+        (network, "features", CASTS),
+        (network.backbone, "features", FINE),
+    ]
+    if isinstance(localiser, OnlineLocaliser):
+        return [
+            *common,
+            (online_filter, "project", PROJECTION),
+            (localiser.place, "answer", PEAK),
+            (localiser, "locate", PEAK),
+            (localiser.box, "correct", CORRECTION),
+            (localiser.place, "learn", NORMAL),
+            (online_filter, "solve", SOLVE),
+            (localiser.box, "learn", BOX_LEARNING),
+        ]
+    if isinstance(localiser, ScaleSearchLocaliser):
+        return [
+            *common,
+            (network, "forward", CORRELATION),
+            (localiser.decoder, "decode", DECODE),
+            (localiser, "locate", DECODE),
+        ]
+    raise ValueError(f"no stages are known of a {type(localiser).__name__}; add them to `places`")
+
+
+def stage_names(follower: SiameseTracker) -> list[str]:
+    """Return the stages of an update of this tracker, in their order."""
+    names = list(dict.fromkeys(stage for *_, stage in places(follower)))
+    names.insert(names.index(FINE) + 1, DEEP)
+    return [*names, REST]
+
+
+@contextmanager
+def clocked(follower: SiameseTracker, boundary: nn.Module) -> Iterator[tuple[StageClock, Callable[[Frame], Any]]]:
+    """Put clocks on the stages of a tracker; give the clock and the `update` that it times."""
+    clock = StageClock()
+    with ExitStack() as undo:
+        for owner, name, stage in places(follower):
+            undo.enter_context(patch.object(owner, name, clock.wrap(stage, getattr(owner, name))))
+        hook = boundary.register_forward_pre_hook(lambda *_: clock.switch(DEEP))
+        undo.callback(hook.remove)
+        yield clock, clock.wrap(REST, follower.update)
+
+
+def backbone_work(follower: SiameseTracker, frame: Frame) -> BackboneWork:
+    """Update once and count the multiply-adds of the convolutions, before and after the fine features."""
+    backbone = follower.localiser.network.backbone
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    found = []
+    compute = backbone.features
+
+    def features(images: Tensor) -> object:
+        found.append(compute(images))
+        return found[-1]
+
+    with ExitStack() as undo:
+        undo.enter_context(patch.object(backbone, "features", features))
+        for module in backbone.modules():
+            if not list(module.children()):
+                hook = module.register_forward_hook(lambda module, given, out: calls.append((module, given[0], out)))
+                undo.callback(hook.remove)
+        follower.update(frame)
+    fine = found[0].fine
+    # What leaves the fine map the same tensor, such as a ReLU in place, is still part of making it.
+    first_deep = next(i for i, (_, given, out) in enumerate(calls) if given is fine and out is not fine)
+    macs = [_multiply_adds(module, out) for module, _, out in calls]
+    return BackboneWork(calls[first_deep][0], sum(macs[:first_deep]), sum(macs[first_deep:]))
+
+
+def _multiply_adds(module: nn.Module, out: Tensor) -> int:
+    if not isinstance(module, nn.Conv2d):
+        return 0
+    return out.numel() * module.weight[0].numel()  # each output takes one product a weight of its filter
+
+
+def clip(size_wh: tuple[int, int]) -> tuple[list[Frame], list[Box]]:
+    """Return the frames of the clip that comes with the package, scaled to a size, and the truth."""
+    with open_frames(ASSETS / "demo.mp4") as source:
+        originals = list(source)
+    height, width = originals[0].shape[:2]
+    x, y = size_wh[0] / width, size_wh[1] / height
+    rows = np.loadtxt(ASSETS / "demo_boxes.csv", delimiter=",", skiprows=1, usecols=(1, 2, 3, 4)).tolist()
+    boxes = [Box.from_xywh(row[0] * x, row[1] * y, row[2] * x, row[3] * y) for row in rows]
+    if size_wh == (width, height):
+        return originals, boxes
+    return [cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA) for frame in originals], boxes
+
+
+def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[Box], updates: int) -> Figures:
+    """Track pieces of the clip, each from its true box, until there are enough updates; the first piece warms up."""
+    dtype = next(follower.localiser.network.backbone.parameters()).dtype
+    follower.init(frames[0], boxes[0])
+    figures = Figures(backbone_work(follower, frames[1]), dtype)
+    starts = range(0, len(frames) - PASS_UPDATES, PASS_UPDATES)
+    count = 0
+    while len(figures.updates) < updates:
+        start = starts[count % len(starts)]
+        measured = figures if count else Figures(figures.work, dtype)
+        wanted = min(PASS_UPDATES, updates - len(figures.updates))
+        measured.inits.append(_seconds(lambda at=start: follower.init(frames[at], boxes[at])))
+        _time_updates(follower, frames[start + 1 : start + 1 + wanted], measured)
+        _time_products(measured)
+        count += 1
+    return figures
+
+
+def _time_updates(follower: SiameseTracker, frames: Sequence[Frame], figures: Figures) -> None:
+    with clocked(follower, figures.work.boundary) as (clock, update):
+        for frame in frames:
+            clock.spent.clear()
+            update(frame)
+            figures.updates.append(sum(clock.spent.values()))
+            for stage, seconds in clock.spent.items():
+                figures.stages[stage].append(seconds)
+
+
+def _time_products(figures: Figures) -> None:
+    for dtype in dict.fromkeys((torch.float32, figures.dtype)):
+        matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, generator=torch.Generator().manual_seed(0)).to(dtype)
+        figures.products[dtype] += [_seconds(lambda m=matrix: m @ m) for _ in range(4)]
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def stage_table(names: Sequence[str], figures: Figures) -> Iterator[str]:
+    """Yield the table of the stages, the whole update and `init`, then the worst update."""
+    yield "| stage | in updates | share | best ms | median ms | p95 ms |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    count, total = len(figures.updates), sum(figures.updates)
+    for name in names:
+        seconds = figures.stages[name]
+        yield f"| {name} | {len(seconds) / count:.0%} | {sum(seconds) / total:.1%} | {_percentiles(seconds)} |"
+    yield f"| **{UPDATE}** | 100% | 100% | {_percentiles(figures.updates)} |"
+    yield f"| {INIT} | | | {_percentiles(figures.inits)} |"
+    yield ""
+    worst = max(figures.updates) / float(np.median(figures.updates))
+    yield f"{count} updates, the worst {worst:.1f} times the median; {len(figures.inits)} inits."
+
+
+def _percentiles(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "- | - | -"
+    return " | ".join(f"{value * 1e3:.3f}" for value in np.percentile(seconds, (0, 50, 95)))
+
+
+def limit_table(figures: Figures) -> Iterator[str]:
+    """Yield the table of the backbone's arithmetic against a matrix product of the same number format."""
+    yield "| work | million multiply-adds | dtype | GFLOP/s | of the matrix product |"
+    yield "|---|---:|---|---:|---:|"
+    macs = MATRIX_SIDE**3
+    rates = {dtype: _gflops(macs, seconds) for dtype, seconds in figures.products.items()}
+    side = f"{MATRIX_SIDE} x {MATRIX_SIDE}"
+    for dtype, rate in rates.items():
+        yield f"| matrix product, {side} | {macs / 1e6:.0f} | {_name(dtype)} | {rate:.1f} | |"
+    fine, deep = figures.stages[FINE], figures.stages[DEEP]
+    both = [a + b for a, b in zip(fine, deep, strict=True)]
+    work = figures.work
+    for label, parts, seconds in (
+        (FINE, work.fine_macs, fine),
+        (DEEP, work.deep_macs, deep),
+        ("backbone", work.fine_macs + work.deep_macs, both),
+    ):
+        rate = _gflops(parts, seconds)
+        share = rate / rates[figures.dtype]
+        yield f"| {label} | {parts / 1e6:.0f} | {_name(figures.dtype)} | {rate:.1f} | {share:.0%} |"
+
+
+def _gflops(macs: int, seconds: Sequence[float]) -> float:
+    return 2 * macs / min(seconds) / 1e9
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="name or weight file; repeatable (default: the whole zoo)")
+    parser.add_argument("--size", default="640x480", help="of the frames, width x height (default: 640x480)")
+    parser.add_argument("--updates", type=int, default=500, help="to time, of each model (default: 500)")
+    parser.add_argument("--out", type=Path, help="also write the report to this file")
+    arguments = parser.parse_args(argv)
+    width, _, height = arguments.size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 64):
+        parser.error(f"--size must be width x height of at least 64, such as 640x480, got {arguments.size}")
+    if arguments.updates < 1:
+        parser.error(f"--updates must be at least 1, got {arguments.updates}")
+    arguments.size_wh = int(width), int(height)
+    return arguments
+
+
+def report(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the report, model by model. Raises ValueError for a model that cannot be loaded."""
+    followers = {name: load_tracker(name, "cpu") for name in arguments.model or [card.name for card in zoo()]}
+    frames, boxes = clip(arguments.size_wh)
+    yield "# Stages of an update\n"
+    yield "Written by `python -m benchmarks.stages --out benchmarks/stages.md`, which says how to read it.\n"
+    yield f"{machine()} One thread, frames of {arguments.size}.\n"
+    for name, follower in followers.items():
+        figures = measure(follower, frames, boxes, arguments.updates)
+        yield f"## {name}\n"
+        yield from stage_table(stage_names(follower), figures)
+        yield ""
+        yield from limit_table(figures)
+        yield ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the report; write it too where asked. Return 2 after a one-line message for wrong input."""
+    arguments = _parse(argv)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    written = []
+    try:
+        for line in report(arguments):
+            print(line, flush=True)
+            written.append(line)
+        if arguments.out:
+            arguments.out.write_text("\n".join(written).rstrip() + "\n", encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

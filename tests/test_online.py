@@ -1,0 +1,165 @@
+import math
+
+import pytest
+import torch
+
+from tests.tolerances import assert_close
+from tracker.builder import load_tracker
+from tracker.config import BoxRegressionConfig, OnlineConfig
+from tracker.geometry import Box
+from tracker.models import online_filter
+from tracker.online import BoxModel, PlaceModel, parabola_peak
+
+BOX = BoxRegressionConfig(
+    channels=3, cells=8, context=1.5, moves=64, shift=0.15, growth=0.15, ridge=0.01, rate=0.1, first_weight=0.5
+)
+CONFIG = OnlineConfig(
+    search_factor=2.5,
+    search_size=241,
+    channels=6,
+    kernel=3,
+    ridge=0.01,
+    label_sigma=0.2,
+    min_sigma=8.0,
+    rate=0.1,
+    first_weight=0.25,
+    first_frames=10,
+    trust=0.4,
+    gate=0.5,
+    window_influence=0.3,
+    box=BOX,
+)
+STRIDE = 16
+
+
+def deep_features(row: int, column: int, seed: int = 0) -> torch.Tensor:
+    """Return a map (1, 8, 16, 16) of noise with a fixed pattern around a cell."""
+    generator = torch.Generator().manual_seed(seed)
+    features = 0.3 * torch.rand(1, 8, 16, 16, generator=generator)
+    pattern = torch.rand(8, 3, 3, generator=torch.Generator().manual_seed(99))
+    features[0, :, row - 1 : row + 2, column - 1 : column + 2] += pattern
+    return features
+
+
+def place_of(row: int, column: int) -> tuple[float, float]:
+    return (column - 7.5) * STRIDE, (row - 7.5) * STRIDE
+
+
+def learned_place(model: PlaceModel):  # noqa: ANN201 - the state's type is the model's own
+    return model.learn_first(deep_features(8, 7), torch.tensor([place_of(8, 7)]), torch.ones(1), side=60.0)
+
+
+def test_the_answer_peaks_where_the_pattern_moved() -> None:
+    model = PlaceModel(CONFIG, STRIDE)
+    _, answers = model.answer(learned_place(model), deep_features(4, 11, seed=1))
+    assert divmod(int(answers.argmax()), 16) == (4, 11)
+
+
+def test_the_first_frame_answers_one() -> None:
+    model = PlaceModel(CONFIG, STRIDE)
+    assert model.answer(learned_place(model), deep_features(8, 7))[1].max() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_learning_keeps_the_sums_of_all_samples_by_age() -> None:
+    model = PlaceModel(CONFIG, STRIDE)
+    first = state = learned_place(model)
+    samples = [(deep_features(2 + i, 9, seed=i), place_of(2 + i, 9)) for i in range(12)]
+    gram, moment = first.first_gram, first.first_moment
+    for features, offset in samples:
+        projected, _ = model.answer(state, features)
+        state = model.learn(state, projected, offset)
+        labels = online_filter.gaussian_labels(
+            torch.tensor([offset]) / STRIDE + 7.5, 16, torch.tensor([0.2 * 60.0 / STRIDE])
+        )
+        one_gram, one_moment = online_filter.normal_equations(projected, labels, torch.ones(1), 3)
+        gram, moment = 0.9 * gram + 0.1 * one_gram, 0.9 * moment + 0.1 * one_moment
+    assert state.learned == 12
+    assert_close(state.gram, gram, "float32")
+    # After `first_frames` the first frame keeps its quarter.
+    wanted = online_filter.solve(0.75 * gram + 0.25 * first.first_gram, 0.75 * moment + 0.25 * first.first_moment, 0.01)
+    assert (state.weights - wanted).abs().max() < 1e-3 * wanted.abs().max()
+
+
+def test_the_first_frame_weighs_most_at_first() -> None:
+    model = PlaceModel(CONFIG, STRIDE)
+    first = learned_place(model)
+    other = model.answer(first, deep_features(3, 3, seed=7))[0]
+    once = model.learn(first, other, place_of(12, 12))  # a wrong lesson
+    answers = model.answer(once, deep_features(8, 7, seed=1))[1]
+    assert divmod(int(answers.argmax()), 16) == (8, 7)
+
+
+def test_a_hard_to_see_pattern_is_told_from_a_look_alike_after_learning() -> None:
+    """What a fixed template cannot: the ground's own pattern is learned to be ground."""
+    model = PlaceModel(CONFIG, STRIDE)
+    both = deep_features(8, 7)
+    both[0, :, 2:5, 2:5] += 0.85 * torch.rand(8, 3, 3, generator=torch.Generator().manual_seed(99))
+    state = model.learn_first(both, torch.tensor([place_of(8, 7)]), torch.ones(1), side=60.0)
+    answers = model.answer(state, both)[1]
+    fixed = online_filter.project(both, state.projection)
+    template = fixed[0, :, 7:10, 6:9]
+    plain = online_filter.respond(fixed, template.reshape(-1), 3)[0]
+    assert answers[3, 3] / answers[8, 7] < 0.95 * plain[3, 3] / plain[8, 7]
+
+
+def fine_features(centre: tuple[float, float], size: tuple[float, float]) -> torch.Tensor:
+    """Return a map (1, 3, 31, 31), stride 8, with a blob; centre in pixels from the middle, size in pixels."""
+    at = (torch.arange(31.0) - 15) * 8
+    blob = torch.exp(-(((at - centre[1]) / size[1] * 2.0) ** 2)).outer(
+        torch.exp(-(((at - centre[0]) / size[0] * 2.0) ** 2))
+    )
+    return torch.stack([blob, blob.sqrt(), torch.full_like(blob, 0.2)]).unsqueeze(0)
+
+
+def test_the_box_is_corrected_in_place_and_size() -> None:
+    model = BoxModel(BOX, stride=8)
+    state = model.learn_first(fine_features((0.0, 0.0), (60.0, 80.0)), Box(0, 0, 60, 80))
+    _, box = model.correct(state, fine_features((6.0, -5.0), (66.0, 88.0)), Box(0, 0, 60, 80))
+    assert box.cx == pytest.approx(6.0, abs=2.0)
+    assert box.cy == pytest.approx(-5.0, abs=2.0)
+    assert math.sqrt(box.w * box.h) == pytest.approx(math.sqrt(66 * 88), rel=0.03)
+    assert box.w / box.h == pytest.approx(60 / 80)
+
+
+def test_corrections_stay_within_what_was_learned() -> None:
+    model = BoxModel(BOX, stride=8)
+    state = model.learn_first(fine_features((0.0, 0.0), (60.0, 80.0)), Box(0, 0, 60, 80))
+    _, box = model.correct(state, 50 * torch.rand(1, 3, 31, 31), Box(0, 0, 60, 80))
+    assert abs(box.cx) <= 60 * 0.2251
+    assert abs(math.log(box.w / 60)) <= 0.2251
+
+
+def test_box_learning_blends_recent_and_first() -> None:
+    model = BoxModel(BOX, stride=8)
+    state = model.learn_first(fine_features((0.0, 0.0), (60.0, 80.0)), Box(0, 0, 60, 80))
+    maps, _ = model.correct(state, fine_features((4.0, 0.0), (70.0, 70.0)), Box(0, 0, 60, 80))
+    after = model.learn(state, maps, Box(4, 0, 70, 70))
+    assert after.first is state.first
+    assert_close(after.current.weights, (after.recent.weights + state.first.weights) / 2, "float32")
+    assert not torch.equal(after.recent.weights, state.recent.weights)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"), [([0.0, 1.0, 0.0], 0.0), ([0.5, 1.0, 0.9], 0.3333), ([1.0, 1.0, 1.0], 0.0)]
+)
+def test_the_peak_of_a_parabola(values: list[float], wanted: float) -> None:
+    assert parabola_peak(torch.tensor(values), 1) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_no_parabola_at_the_border() -> None:
+    assert parabola_peak(torch.tensor([1.0, 0.5, 0.2]), 0) == 0.0
+
+
+def test_switching_learning_off_keeps_the_filters() -> None:
+    """A gate that no frame reaches: what was learned on the first frame stays as it is."""
+    from tests.videos import moving
+
+    tracker = load_tracker("resnet18_online", device="cpu", overrides=["online.gate=2.0"])
+    (frame, box), *rest = moving(3, (2.0, 0.0))
+    tracker.init(frame, box)
+    before = tracker.state
+    for later, _ in rest:
+        tracker.update(later)
+    assert before is not None
+    assert tracker.state is not None
+    assert tracker.state.model is before.model
