@@ -39,7 +39,8 @@ check: setup
 	$(PY) -m mypy
 
 bench: setup
-	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.stages
+	$(PY) -m benchmarks.correlation
 
 clean:
 	rm -rf build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -3,11 +3,12 @@
     python -m benchmarks.stages --out benchmarks/stages.md
 
 The clip that comes with the package is tracked through the public calls, on one thread; clocks sit on the methods that
-`update` calls, so what is timed is the tracker itself and all stages of an update are timed in turn. A stage's time is
-without the stages inside it. "in updates" says in how many of them a stage ran, "share" is its part of the time of all
-updates; best, median and p95 are of the updates in which it ran. On a machine with other work compare the best times.
+`update` calls, so what is timed is the tracker itself, and all stages of an update take turns. A stage's time is
+without the stages inside it; "in updates" says in how many of them it ran, and the times are of those. "cpu" is the
+mean time for which the thread had a core; median and p95 are by the wall. On an idle machine cpu and median agree; on a
+busy one only cpu, and what is computed from it (share of all updates, GFLOP/s), says something of the tracker.
 
-The limit is a matrix product, timed between the updates; GFLOP/s are of best times, and a multiply-add is two FLOP.
+The limit is a matrix product, timed between the updates; a multiply-add is two FLOP.
 """
 
 import argparse
@@ -45,8 +46,10 @@ NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
 CORRELATION, DECODE = "correlation", "decode"
 REST, UPDATE, INIT = "rest", "update", "init"
 
+Span = tuple[float, float]  # seconds: on the wall, and for which the thread had a core
+
 PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
-MATRIX_SIDE = 512  # large enough for the machine's full rate, short enough (1 to 5 ms) to pass between other work
+MATRIX_SIDE = 512  # larger ones run no faster per multiply-add
 
 
 class StageClock:
@@ -54,9 +57,9 @@ class StageClock:
 
     def __init__(self) -> None:
         """Start with nothing timed."""
-        self.spent: dict[str, float] = defaultdict(float)  # seconds
+        self.spent: dict[str, Span] = {}
         self._open: list[str] = []
-        self._since = 0.0
+        self._since = _now()
 
     def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function, timed as part of a stage. It takes its arguments by position, as `update` gives them."""
@@ -78,10 +81,22 @@ class StageClock:
         self._open[-1] = stage
 
     def _charge(self) -> None:
-        now = time.perf_counter()
+        wall, cpu = _now()
         if self._open:
-            self.spent[self._open[-1]] += now - self._since
-        self._since = now
+            before = self.spent.get(self._open[-1], (0.0, 0.0))
+            self.spent[self._open[-1]] = before[0] + wall - self._since[0], before[1] + cpu - self._since[1]
+        self._since = wall, cpu
+
+
+def _now() -> Span:
+    return time.perf_counter(), time.thread_time()
+
+
+def _span(function: Callable[[], object]) -> Span:
+    begin = _now()
+    function()
+    end = _now()
+    return end[0] - begin[0], end[1] - begin[1]
 
 
 @dataclass(frozen=True)
@@ -95,14 +110,14 @@ class BackboneWork:
 
 @dataclass(frozen=True)
 class Figures:
-    """Hold the times of one model, in seconds, and its backbone's work; `stages` has a figure where a stage ran."""
+    """Hold the times of one model and its backbone's work; `stages` has a span for each update in which one ran."""
 
     work: BackboneWork
     dtype: torch.dtype
-    stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    updates: list[float] = field(default_factory=list)
-    inits: list[float] = field(default_factory=list)
-    products: dict[torch.dtype, list[float]] = field(default_factory=lambda: defaultdict(list))
+    stages: dict[str, list[Span]] = field(default_factory=lambda: defaultdict(list))
+    updates: list[Span] = field(default_factory=list)
+    inits: list[Span] = field(default_factory=list)
+    products: dict[torch.dtype, list[Span]] = field(default_factory=lambda: defaultdict(list))
 
 
 def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
@@ -210,7 +225,7 @@ def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[B
         start = starts[count % len(starts)]
         measured = figures if count else Figures(figures.work, dtype)
         wanted = min(PASS_UPDATES, updates - len(figures.updates))
-        measured.inits.append(_seconds(lambda at=start: follower.init(frames[at], boxes[at])))
+        measured.inits.append(_span(lambda at=start: follower.init(frames[at], boxes[at])))
         _time_updates(follower, frames[start + 1 : start + 1 + wanted], measured)
         _time_products(measured)
         count += 1
@@ -222,42 +237,43 @@ def _time_updates(follower: SiameseTracker, frames: Sequence[Frame], figures: Fi
         for frame in frames:
             clock.spent.clear()
             update(frame)
-            figures.updates.append(sum(clock.spent.values()))
-            for stage, seconds in clock.spent.items():
-                figures.stages[stage].append(seconds)
+            wall, cpu = (sum(times) for times in zip(*clock.spent.values(), strict=True))
+            figures.updates.append((wall, cpu))
+            for stage, span in clock.spent.items():
+                figures.stages[stage].append(span)
 
 
 def _time_products(figures: Figures) -> None:
     for dtype in dict.fromkeys((torch.float32, figures.dtype)):
         matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, generator=torch.Generator().manual_seed(0)).to(dtype)
-        figures.products[dtype] += [_seconds(lambda m=matrix: m @ m) for _ in range(4)]
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+        figures.products[dtype] += [_span(lambda m=matrix: m @ m) for _ in range(4)]
 
 
 def stage_table(names: Sequence[str], figures: Figures) -> Iterator[str]:
     """Yield the table of the stages, the whole update and `init`, then the worst update."""
-    yield "| stage | in updates | share | best ms | median ms | p95 ms |"
+    yield "| stage | in updates | share | cpu ms | median ms | p95 ms |"
     yield "|---|---:|---:|---:|---:|---:|"
-    count, total = len(figures.updates), sum(figures.updates)
+    count, total = len(figures.updates), _cpu_seconds(figures.updates)
     for name in names:
-        seconds = figures.stages[name]
-        yield f"| {name} | {len(seconds) / count:.0%} | {sum(seconds) / total:.1%} | {_percentiles(seconds)} |"
-    yield f"| **{UPDATE}** | 100% | 100% | {_percentiles(figures.updates)} |"
-    yield f"| {INIT} | | | {_percentiles(figures.inits)} |"
+        spans = figures.stages[name]
+        yield f"| {name} | {len(spans) / count:.0%} | {_cpu_seconds(spans) / total:.1%} | {_milliseconds(spans)} |"
+    yield f"| **{UPDATE}** | 100% | 100% | {_milliseconds(figures.updates)} |"
+    yield f"| {INIT} | | | {_milliseconds(figures.inits)} |"
     yield ""
-    worst = max(figures.updates) / float(np.median(figures.updates))
-    yield f"{count} updates, the worst {worst:.1f} times the median; {len(figures.inits)} inits."
+    by_wall, by_cpu = np.max(figures.updates, axis=0) / np.median(figures.updates, axis=0).clip(1e-9)
+    worst = f"the worst {by_wall:.2f} times the median by the wall, {by_cpu:.2f} times by cpu"
+    yield f"{count} updates, {worst}; {len(figures.inits)} inits."
 
 
-def _percentiles(seconds: Sequence[float]) -> str:
-    if not seconds:
+def _cpu_seconds(spans: Sequence[Span]) -> float:
+    return max(sum(cpu for _, cpu in spans), 1e-9)  # where the clock ticks coarsely, as on Windows, it may stand still
+
+
+def _milliseconds(spans: Sequence[Span]) -> str:
+    if not spans:
         return "- | - | -"
-    return " | ".join(f"{value * 1e3:.3f}" for value in np.percentile(seconds, (0, 50, 95)))
+    median, p95 = np.percentile([wall for wall, _ in spans], (50, 95))
+    return " | ".join(f"{seconds * 1e3:.3f}" for seconds in (_cpu_seconds(spans) / len(spans), median, p95))
 
 
 def limit_table(figures: Figures) -> Iterator[str]:
@@ -265,25 +281,24 @@ def limit_table(figures: Figures) -> Iterator[str]:
     yield "| work | million multiply-adds | dtype | GFLOP/s | of the matrix product |"
     yield "|---|---:|---|---:|---:|"
     macs = MATRIX_SIDE**3
-    rates = {dtype: _gflops(macs, seconds) for dtype, seconds in figures.products.items()}
+    rates = {dtype: _gflops(macs, spans) for dtype, spans in figures.products.items()}
     side = f"{MATRIX_SIDE} x {MATRIX_SIDE}"
     for dtype, rate in rates.items():
         yield f"| matrix product, {side} | {macs / 1e6:.0f} | {_name(dtype)} | {rate:.1f} | |"
-    fine, deep = figures.stages[FINE], figures.stages[DEEP]
-    both = [a + b for a, b in zip(fine, deep, strict=True)]
-    work = figures.work
-    for label, parts, seconds in (
+    work, fine, deep = figures.work, figures.stages[FINE], figures.stages[DEEP]
+    both = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(fine, deep, strict=True)]
+    for label, parts, spans in (
         (FINE, work.fine_macs, fine),
         (DEEP, work.deep_macs, deep),
-        ("backbone", work.fine_macs + work.deep_macs, both),
+        ("whole backbone", work.fine_macs + work.deep_macs, both),
     ):
-        rate = _gflops(parts, seconds)
+        rate = _gflops(parts, spans)
         share = rate / rates[figures.dtype]
         yield f"| {label} | {parts / 1e6:.0f} | {_name(figures.dtype)} | {rate:.1f} | {share:.0%} |"
 
 
-def _gflops(macs: int, seconds: Sequence[float]) -> float:
-    return 2 * macs / min(seconds) / 1e9
+def _gflops(macs: int, spans: Sequence[Span]) -> float:
+    return 2 * macs * len(spans) / _cpu_seconds(spans) / 1e9
 
 
 def _name(dtype: torch.dtype) -> str:

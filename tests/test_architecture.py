@@ -12,17 +12,24 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     (
         *("geometry", "config", "frames", "metrics", "data.augment", "training.losses"),
-        *("models.backbones", "models.correlation_numba", "models.online_filter", "models.anchors"),
+        *(
+            "models.backbones",
+            "models.correlation_numba",
+            "models.online_filter",
+            "models.box_regression",
+            "models.anchors",
+        ),
     ),
     ("interface",),  # it names the type of a frame, which all the next row handles
     (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
         *("training.targets", "video_writer", "box_files", "window", "models.batch"),
     ),
-    ("models.heads", "loop", "data.otb", "data.got10k", "data.pairs"),
+    ("online", "models.heads", "loop", "data.otb", "data.got10k", "data.pairs"),
     ("training.trainer",),  # it takes the batches of data.pairs
     ("models.siamese",),
-    ("siamese_tracker", "verifier", "training.objectives"),
+    ("localisers", "verifier", "training.objectives"),
+    ("siamese_tracker",),
     ("builder", "evaluation"),
     ("evaluation_toolkit", "training.run"),
     ("cli_track", "cli_eval", "cli_train"),

@@ -1,0 +1,153 @@
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import stages
+from benchmarks.stages import StageClock
+from tests.videos import moving
+from tracker.builder import build_localiser, build_network, load_tracker
+from tracker.config import parse
+from tracker.siamese_tracker import SiameseTracker
+
+ROOT = Path(__file__).parent.parent
+ONLINE_STAGES = (
+    *("crop, batch", "normalisation, casts", "backbone to fine", "backbone, fine to deep", "projection"),
+    *("response, peak", "box correction", "normal equations", "solve", "box learning", "rest", "**update**", "init"),
+)
+
+
+@pytest.fixture(autouse=True)
+def thread_counts() -> Iterator[None]:
+    counts = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(counts[0])
+    cv2.setNumThreads(counts[1])
+
+
+def rows(report: str) -> dict[str, list[str]]:
+    """Return the cells of each table row by its first cell."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.splitlines() if line[:1] == "|"]
+    return {first: rest for first, *rest in cells}
+
+
+def test_the_report_has_a_row_for_each_stage_of_the_online_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "stages.md"
+    options = ["--model", "resnet18_online", "--updates", "3", "--size", "320x240", "--out", str(out)]
+    assert stages.main(options) == 0
+    printed = capsys.readouterr().out
+    assert out.read_text(encoding="utf-8") == printed.rstrip() + "\n"
+    table = rows(printed)
+    assert [name for name in table if name in ONLINE_STAGES] == list(ONLINE_STAGES)
+    assert all(float(cell) > 0 for name in ONLINE_STAGES for cell in table[name][2:])
+    share = sum(float(table[name][1].rstrip("%")) for name in ONLINE_STAGES[:-2])
+    assert share == pytest.approx(100, abs=1)  # each is rounded to 0.1
+    assert "frames of 320x240" in printed and re.search(r"^3 updates, the worst \d+\.\d+ times", printed, re.MULTILINE)
+    assert torch.get_num_threads() == cv2.getNumThreads() == 1
+
+
+def test_work_of_the_backbone_is_that_of_its_paper() -> None:
+    follower = load_tracker("resnet18_online", "cpu", ["online.search_size=225"])
+    (first, box), (second, _) = moving(2, (2.0, 1.0))
+    follower.init(first, box)
+    work = stages.backbone_work(follower, second)
+    # He et al. 2016, table 1, at 225 px: 113, 57, 57, 29 and 15 cells a side. A block is two 3x3 convolutions.
+    conv1 = 113**2 * 64 * 3 * 49
+    stage1 = 57**2 * 4 * 64 * 64 * 9
+    stage2 = 29**2 * ((64 + 3 * 128) * 128 * 9 + 64 * 128)
+    stage3 = 15**2 * ((128 + 3 * 256) * 256 * 9 + 128 * 256)
+    assert (work.fine_macs, work.deep_macs) == (conv1 + stage1 + stage2, stage3)
+    assert work.boundary is follower.localiser.network.backbone.layer3[0].conv1
+
+
+def test_the_scale_search_model_has_its_own_stages() -> None:
+    config = parse((ROOT / "configs" / "siamfc_alexnet.toml").read_text(encoding="utf-8"))
+    torch.manual_seed(0)
+    follower = SiameseTracker(build_localiser(build_network(config).eval(), config), config.lost)
+    frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
+    figures = stages.measure(follower, frames, boxes, updates=2)
+    names = stages.stage_names(follower)
+    assert names == [*ONLINE_STAGES[:4], "correlation", "decode", "rest"]
+    assert {name: len(figures.stages[name]) for name in names} == dict.fromkeys(names, 2)
+    assert len(figures.updates) == 2 and len(figures.inits) == 1
+    # Bertinetto et al. 2016, table 1, at 255 px and three scales, two groups in conv2, conv4 and conv5.
+    fine = 123**2 * 96 * 3 * 121 + 57**2 * 256 * 48 * 25
+    deep = 26**2 * 384 * 256 * 9 + 24**2 * 384 * 192 * 9 + 22**2 * 256 * 192 * 9
+    assert (figures.work.fine_macs, figures.work.deep_macs) == (3 * fine, 3 * deep)
+
+
+def test_the_tracker_is_as_before_and_so_are_its_boxes() -> None:
+    frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (2.0, 1.0)), strict=True)
+    follower, plain = load_tracker("resnet18_online", "cpu"), load_tracker("resnet18_online", "cpu")
+    before = {(id(owner), name): getattr(owner, name) for owner, name, _ in stages.places(follower)}
+    stages.measure(follower, frames, boxes, updates=2)
+    assert {(id(owner), name): getattr(owner, name) for owner, name, _ in stages.places(follower)} == before
+    backbone = follower.localiser.network.backbone
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.modules())
+    plain.init(frames[0], boxes[0])
+    for frame in frames[1:3]:
+        expected = plain.update(frame)
+    assert follower.state is not None and follower.state.box == expected.box
+
+
+def test_a_stage_is_timed_without_those_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def spend(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "thread_time", lambda: now / 2)
+    clock = StageClock()
+    inner = clock.wrap("inner", lambda: spend(4.0))
+
+    def work() -> str:
+        spend(1.0)
+        inner()
+        clock.switch("second half")
+        spend(2.0)
+        inner()
+        return "done"
+
+    spend(8.0)  # before and after: nobody's
+    assert clock.wrap("outer", work)() == "done"
+    spend(16.0)
+    assert clock.spent == {"outer": (1.0, 0.5), "inner": (8.0, 4.0), "second half": (2.0, 1.0)}
+
+
+def test_a_stage_that_fails_is_closed() -> None:
+    clock = StageClock()
+    with pytest.raises(ZeroDivisionError):
+        clock.wrap("broken", lambda: 1 / 0)()
+    clock.wrap("next", lambda: None)()
+    assert list(clock.spent) == ["broken", "next"]
+    with pytest.raises(IndexError):  # nothing is open
+        clock.switch("nothing")
+
+
+def test_the_truth_is_scaled_with_the_clip() -> None:
+    frames, boxes = stages.clip((320, 120))
+    originals, truth = stages.clip((640, 480))
+    assert frames[0].shape == (120, 320, 3) and originals[0].shape == (480, 640, 3)
+    assert len(frames) == len(boxes) == len(originals) == len(truth)
+    assert np.allclose(boxes[7].to_xywh(), np.array(truth[7].to_xywh()) * (0.5, 0.25, 0.5, 0.25))
+
+
+def test_what_is_wrong_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert stages.main(["--model", "nothing"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown model 'nothing'")
+    for options, complaint in (
+        (["--size", "640"], "--size must be width x height of at least 64, such as 640x480, got 640"),
+        (["--updates", "0"], "--updates must be at least 1, got 0"),
+    ):
+        with pytest.raises(SystemExit):
+            stages.main(options)
+        assert complaint in capsys.readouterr().err
