@@ -13,7 +13,6 @@ The limit is a matrix product, timed between the updates; a multiply-add is two 
 
 import argparse
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,9 +24,10 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import tracker
+from benchmarks.clocks import BackboneWork, Span, StageClock, backbone_work, span
 from benchmarks.correlation import machine
 from tracker import siamese_tracker
 from tracker.builder import load_tracker, zoo
@@ -46,66 +46,8 @@ NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
 CORRELATION, DECODE = "correlation", "decode"
 REST, UPDATE, INIT = "rest", "update", "init"
 
-Span = tuple[float, float]  # seconds: on the wall, and for which the thread had a core
-
 PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
 MATRIX_SIDE = 512  # larger ones run no faster per multiply-add
-
-
-class StageClock:
-    """Add up the time of each stage of an update, without that of the stages inside it."""
-
-    def __init__(self) -> None:
-        """Start with nothing timed."""
-        self.spent: dict[str, Span] = {}
-        self._open: list[str] = []
-        self._since = _now()
-
-    def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, timed as part of a stage. It takes its arguments by position, as `update` gives them."""
-
-        def timed(*args: object) -> object:
-            self._charge()
-            self._open.append(stage)
-            try:
-                return function(*args)
-            finally:
-                self._charge()
-                self._open.pop()
-
-        return timed
-
-    def switch(self, stage: str) -> None:
-        """Go on as another stage within the innermost call that is timed."""
-        self._charge()
-        self._open[-1] = stage
-
-    def _charge(self) -> None:
-        wall, cpu = _now()
-        if self._open:
-            before = self.spent.get(self._open[-1], (0.0, 0.0))
-            self.spent[self._open[-1]] = before[0] + wall - self._since[0], before[1] + cpu - self._since[1]
-        self._since = wall, cpu
-
-
-def _now() -> Span:
-    return time.perf_counter(), time.thread_time()
-
-
-def _span(function: Callable[[], object]) -> Span:
-    begin = _now()
-    function()
-    end = _now()
-    return end[0] - begin[0], end[1] - begin[1]
-
-
-@dataclass(frozen=True)
-class BackboneWork:
-    """Say what the backbone computes in an update, and the first module that works on the fine features."""
-
-    boundary: nn.Module
-    fine_macs: int
-    deep_macs: int
 
 
 @dataclass(frozen=True)
@@ -170,37 +112,6 @@ def clocked(follower: SiameseTracker, boundary: nn.Module) -> Iterator[tuple[Sta
         yield clock, clock.wrap(REST, follower.update)
 
 
-def backbone_work(follower: SiameseTracker, frame: Frame) -> BackboneWork:
-    """Update once and count the multiply-adds of the convolutions, before and after the fine features."""
-    backbone = follower.localiser.network.backbone
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
-    found = []
-    compute = backbone.features
-
-    def features(images: Tensor) -> object:
-        found.append(compute(images))
-        return found[-1]
-
-    with ExitStack() as undo:
-        undo.enter_context(patch.object(backbone, "features", features))
-        for module in backbone.modules():
-            if not list(module.children()):
-                hook = module.register_forward_hook(lambda module, given, out: calls.append((module, given[0], out)))
-                undo.callback(hook.remove)
-        follower.update(frame)
-    fine = found[0].fine
-    # What leaves the fine map the same tensor, such as a ReLU in place, is still part of making it.
-    first_deep = next(i for i, (_, given, out) in enumerate(calls) if given is fine and out is not fine)
-    macs = [_multiply_adds(module, out) for module, _, out in calls]
-    return BackboneWork(calls[first_deep][0], sum(macs[:first_deep]), sum(macs[first_deep:]))
-
-
-def _multiply_adds(module: nn.Module, out: Tensor) -> int:
-    if not isinstance(module, nn.Conv2d):
-        return 0
-    return out.numel() * module.weight[0].numel()  # each output takes one product a weight of its filter
-
-
 def clip(size_wh: tuple[int, int]) -> tuple[list[Frame], list[Box]]:
     """Return the frames of the clip that comes with the package, scaled to a size, and the truth."""
     with open_frames(ASSETS / "demo.mp4") as source:
@@ -225,7 +136,7 @@ def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[B
         start = starts[count % len(starts)]
         measured = figures if count else Figures(figures.work, dtype)
         wanted = min(PASS_UPDATES, updates - len(figures.updates))
-        measured.inits.append(_span(lambda at=start: follower.init(frames[at], boxes[at])))
+        measured.inits.append(span(lambda at=start: follower.init(frames[at], boxes[at])))
         _time_updates(follower, frames[start + 1 : start + 1 + wanted], measured)
         _time_products(measured)
         count += 1
@@ -239,14 +150,14 @@ def _time_updates(follower: SiameseTracker, frames: Sequence[Frame], figures: Fi
             update(frame)
             wall, cpu = (sum(times) for times in zip(*clock.spent.values(), strict=True))
             figures.updates.append((wall, cpu))
-            for stage, span in clock.spent.items():
-                figures.stages[stage].append(span)
+            for stage, spent in clock.spent.items():
+                figures.stages[stage].append(spent)
 
 
 def _time_products(figures: Figures) -> None:
     for dtype in dict.fromkeys((torch.float32, figures.dtype)):
         matrix = torch.rand(MATRIX_SIDE, MATRIX_SIDE, generator=torch.Generator().manual_seed(0)).to(dtype)
-        figures.products[dtype] += [_span(lambda m=matrix: m @ m) for _ in range(4)]
+        figures.products[dtype] += [span(lambda m=matrix: m @ m) for _ in range(4)]
 
 
 def stage_table(names: Sequence[str], figures: Figures) -> Iterator[str]:

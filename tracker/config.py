@@ -46,6 +46,8 @@ class BoxRegressionConfig:
     moves: int
     shift: float  # of the moves, over the object's size
     growth: float  # of the moves, log of the size
+    stretch: float  # of the moves, half the log of the aspect
+    stretch_trust: float  # share of a measured stretch that is followed
     ridge: float
     rate: float
     first_weight: float

@@ -1,5 +1,6 @@
 """How a target is found in the features of its search crops: one way a class, all behind one protocol."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,10 +118,15 @@ class OnlineLocaliser:
         return [CropGeometry(box.cx, box.cy, side, self.config.search_size)]
 
     def locate(self, model: OnlineState, features: Features, box: Box) -> tuple[Candidate, int, OnlineState]:
-        """Return the filter's peak, corrected; learn from the frame where it is telling enough."""
+        """Return the filter's peak, corrected; learn from the frame where it is telling enough.
+
+        Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
+        """
         per_crop = self.regions(box)[0].frame_per_crop
         sample, answers = self.place.answer(model.place, features.deep)
         du, dv, score = self._peak(answers)
+        if not math.isfinite(score):
+            raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
         found = Box(du, dv, box.w / per_crop, box.h / per_crop)
         if score >= self.config.trust:
             maps, found = self.box.correct(model.box, features.fine, found)

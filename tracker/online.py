@@ -95,8 +95,11 @@ class BoxModel:
         """Take the settings and the stride of the fine features."""
         self.config = config
         self.stride = stride
-        self._moves = box_regression.moves(config.moves, config.shift, config.growth, seed=0)
+        self._moves = box_regression.moves(config.moves, config.shift, config.growth, config.stretch, seed=0)
         self._answers = box_regression.corrections(self._moves)
+        # Beyond what it has learned it only guesses.
+        self._limits = 1.5 * torch.tensor([config.shift, config.shift, config.growth, config.stretch])
+        self._trust = torch.tensor([1.0, 1.0, 1.0, config.stretch_trust])
 
     def learn_first(self, fine: Tensor, box: Box) -> BoxState:
         """Learn from fine features (1, c, h, w) of the first frame, in which the object is `box`."""
@@ -107,11 +110,11 @@ class BoxModel:
     def correct(self, state: BoxState, fine: Tensor, box: Box) -> tuple[Tensor, Box]:
         """Return the projected map (1, channels, h, w) and the corrected box."""
         maps = _project(fine, state.projection)
-        sample = self._samples(maps, box, torch.zeros(1, 3))[0]
-        limit = 1.5 * max(self.config.shift, self.config.growth)  # beyond what it has learned it only guesses
-        correction = box_regression.predict(state.current, sample).clamp(-limit, limit).cpu()
-        centre, size = box_regression.apply(*_centre_and_size(box), correction)
-        return maps, Box(*centre.tolist(), *size.tolist())
+        sample = self._samples(maps, box, torch.zeros(1, 4))[0]
+        correction = box_regression.predict(state.current, sample).cpu()
+        correction = correction.clamp(-self._limits, self._limits) * self._trust
+        centres, sizes = box_regression.apply(*_centre_and_size(box), correction.unsqueeze(0))
+        return maps, Box(*centres[0].tolist(), *sizes[0].tolist())
 
     def learn(self, state: BoxState, maps: Tensor, box: Box) -> BoxState:
         """Learn from a projected map in which the object is `box`."""
@@ -125,8 +128,8 @@ class BoxModel:
         return box_regression.fit(samples, self._answers.to(maps.device), self.config.ridge)
 
     def _samples(self, maps: Tensor, box: Box, moves: Tensor) -> Tensor:
-        """Return a sample (M, D) of the window over the box for each move of it (M, 3)."""
-        centres, sizes = box_regression.moved_windows(*_centre_and_size(box), moves)
+        """Return a sample (M, D) of the window over the box for each move of it (M, 4)."""
+        centres, sizes = box_regression.apply(*_centre_and_size(box), moves)
         centres, sizes = centres / self.stride, sizes * (self.config.context / self.stride)
         return box_regression.sample_windows(maps, centres.to(maps.device), sizes.to(maps.device), self.config.cells)
 

@@ -15,36 +15,34 @@ from torch.nn.functional import grid_sample
 
 
 class BoxRegression(NamedTuple):
-    """Read corrections (dx, dy, log growth) from a sample s: offset + (s - mean) @ weights."""
+    """Read corrections (dx, dy, log growth, log stretch) from a sample s: offset + (s - mean) @ weights."""
 
-    weights: Tensor  # (D, 3)
+    weights: Tensor  # (D, 4)
     mean: Tensor  # (D,)
-    offset: Tensor  # (3,)
+    offset: Tensor  # (4,)
 
 
-def moves(count: int, shift: float, growth: float, seed: int) -> Tensor:
-    """Return moves (count, 3) of a window: (dx, dy) over its size within +-shift, log size within +-growth.
+def moves(count: int, shift: float, growth: float, stretch: float, seed: int) -> Tensor:
+    """Return moves (count, 4) of a window: (dx, dy) over its size, log growth, log stretch, each within +- its range.
 
-    The first one is no move at all; the others are drawn evenly.
+    Growth acts on both sides; stretch makes the window wider and as much lower. The first one is no move at all; the
+    others are drawn evenly.
     """
-    drawn = torch.rand(count, 3, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    drawn = torch.rand(count, 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     drawn[0] = 0
-    return drawn * torch.tensor([shift, shift, growth])
+    return drawn * torch.tensor([shift, shift, growth, stretch])
 
 
-def moved_windows(centre: Tensor, size: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
-    """Return centres (M, 2) and sizes (M, 2) of a window, centre (2,) and size (2,), moved by (M, 3)."""
-    return centre + by[:, :2] * size, size * by[:, 2:].exp()
+def apply(centre: Tensor, size: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+    """Return centres (M, 2) and sizes (M, 2) of a window, centre (2,) and size (2,), after moves (M, 4)."""
+    factors = torch.stack([by[:, 2] + by[:, 3], by[:, 2] - by[:, 3]], dim=1).exp()
+    return centre + by[:, :2] * size, size * factors
 
 
 def corrections(by: Tensor) -> Tensor:
-    """Return the corrections (M, 3) that take windows moved by (M, 3) back, over the size of the moved window."""
-    return torch.cat([-by[:, :2] * (-by[:, 2:]).exp(), -by[:, 2:]], dim=1)
-
-
-def apply(centre: Tensor, size: Tensor, correction: Tensor) -> tuple[Tensor, Tensor]:
-    """Return centre (2,) and size (2,) of a window after a correction (3,)."""
-    return centre + correction[:2] * size, size * correction[2:].exp()
+    """Return the moves (M, 4) that take windows moved by (M, 4) back: `apply` of one undoes the other."""
+    _, factors = apply(torch.zeros(2, dtype=by.dtype), torch.ones(2, dtype=by.dtype), by)
+    return torch.cat([-by[:, :2] / factors, -by[:, 2:]], dim=1)
 
 
 def sample_windows(features: Tensor, centres: Tensor, sizes: Tensor, cells: int) -> Tensor:
@@ -67,7 +65,7 @@ def sample_windows(features: Tensor, centres: Tensor, sizes: Tensor, cells: int)
 
 
 def fit(samples: Tensor, answers: Tensor, ridge: float) -> BoxRegression:
-    """Return the regression that reads answers (M, 3) from samples (M, D).
+    """Return the regression that reads answers (M, 4) from samples (M, D).
 
     ridge is relative to the mean energy of a sample around their mean. The weights are a sum of samples (there are far
     fewer of them than numbers in one), so the system that is solved is M x M.
@@ -83,7 +81,7 @@ def fit(samples: Tensor, answers: Tensor, ridge: float) -> BoxRegression:
 
 
 def predict(regression: BoxRegression, sample: Tensor) -> Tensor:
-    """Return the correction (3,) that a sample (D,) asks for."""
+    """Return the correction (4,) that a sample (D,) asks for."""
     return regression.offset + (sample - regression.mean) @ regression.weights
 
 

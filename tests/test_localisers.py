@@ -1,0 +1,69 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.videos import paint
+from tracker.builder import load_tracker
+from tracker.crop import cut, mean_colour
+from tracker.geometry import Box, CropGeometry
+from tracker.localisers import _VIEWS, OnlineLocaliser, _cut_view
+from tracker.models.backbones import Features
+
+
+@pytest.mark.parametrize("view", _VIEWS)
+def test_each_view_shows_the_object_where_it_says(view: object) -> None:
+    frame = np.zeros((240, 320, 3), np.uint8)
+    cv2.circle(frame, (160, 120), 9, (255, 255, 255), -1)
+    region = CropGeometry(160.5, 120.5, 120.0, 241)
+    crop, (u, v) = _cut_view(frame, region, (0.0, 0.0, 0.0), view)
+    rows, columns = np.nonzero(crop[..., 0] > 127)
+    assert columns.mean() + 0.5 - 120.5 == pytest.approx(u, abs=0.6)
+    assert rows.mean() + 0.5 - 120.5 == pytest.approx(v, abs=0.6)
+
+
+def test_views_differ_and_the_plain_one_comes_first() -> None:
+    frame = paint(Box(160, 120, 60, 60))
+    region = CropGeometry(160, 120, 150, 241)
+    crops = [_cut_view(frame, region, mean_colour(frame), view)[0] for view in _VIEWS]
+    np.testing.assert_array_equal(crops[0], cut(frame, region, mean_colour(frame)))
+    for i, one in enumerate(crops):
+        for other in crops[i + 1 :]:
+            assert np.abs(one.astype(int) - other).mean() > 1
+
+
+@pytest.fixture(scope="module")
+def localiser() -> OnlineLocaliser:
+    found = load_tracker("resnet18_online", device="cpu").localiser
+    assert isinstance(found, OnlineLocaliser)
+    return found
+
+
+def test_the_search_region_grows_with_the_box(localiser: OnlineLocaliser) -> None:
+    small, large = localiser.regions(Box(50, 60, 20, 30))[0], localiser.regions(Box(50, 60, 40, 60))[0]
+    assert (small.cx, small.cy) == (50, 60)
+    assert large.side == pytest.approx(2 * small.side)
+    assert small.size == large.size
+
+
+def test_features_without_energy_give_no_motion_and_a_score_of_zero(localiser: OnlineLocaliser) -> None:
+    box = Box(160, 120, 44, 52)
+    frame = paint(box)
+    with torch.inference_mode():
+        model = localiser.learn(frame, box, mean_colour(frame))
+        blank = Features(torch.zeros(1, 128, 31, 31), torch.zeros(1, 256, 16, 16))
+        candidate, index, after = localiser.locate(model, blank, box)
+    assert candidate.score == 0
+    assert index == 0
+    assert after is model
+    assert np.isfinite([candidate.du, candidate.dv, candidate.w, candidate.h]).all()
+
+
+def test_features_that_are_not_numbers_are_an_error(localiser: OnlineLocaliser) -> None:
+    box = Box(160, 120, 44, 52)
+    frame = paint(box)
+    with torch.inference_mode():
+        model = localiser.learn(frame, box, mean_colour(frame))
+        broken = Features(torch.full((1, 128, 31, 31), torch.nan), torch.full((1, 256, 16, 16), torch.nan))
+        with pytest.raises(ValueError, match="not finite"):
+            localiser.locate(model, broken, box)
