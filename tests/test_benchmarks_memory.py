@@ -83,6 +83,7 @@ def test_what_goes_wrong_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 @needs_proc
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_memory_stays_flat_over_a_thousand_frames(tmp_path: Path) -> None:
     samples = memory.watch_command(tmp_path, 1200, "resnet18_online")
     settled = next(sample for sample in samples if sample.frames >= memory.SETTLED_FRAME)

@@ -1,5 +1,6 @@
 """`siamtrack track`: follow objects through a source and write what was found."""
 
+import os
 import signal
 import sys
 import threading
@@ -39,6 +40,7 @@ class _Options:
     show: bool
     model: str | None
     device: str
+    threads: int
     quiet: bool
 
 
@@ -63,6 +65,10 @@ def track_command(  # typer reads the options of a command from its parameters
     show: Annotated[bool, typer.Option("--show", help="Watch in a window: Space pauses, Esc stops.")] = False,
     model: Annotated[str | None, typer.Option(help="Model name (see `siamtrack models`) or weight file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of the network; as many as cores are free, up to 4, if not given."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> int:
     """Follow one object or more from their boxes in the first frame.
@@ -75,7 +81,19 @@ def track_command(  # typer reads the options of a command from its parameters
     for output in (save, boxes):
         if output is not None and _same_file(Path(source), output):
             raise ValueError(f"{output} is the source itself; write to another file")
-    return _track(_Options(source, targets, start, end, save, boxes, show, model, device, quiet))
+    options = _Options(source, targets, start, end, save, boxes, show, model, device, threads or _free_threads(), quiet)
+    return _track(options)
+
+
+def _free_threads() -> int:
+    """Return how many cores nobody uses, from 1 to 4.
+
+    Threads that wait for a core which another program holds make all of them wait: on a machine whose two cores were
+    busy, two threads took five times as long as one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # neither is on every system
+    return max(1, min(4, round(cores - busy)))
 
 
 def _same_file(a: Path, b: Path) -> bool:
@@ -95,10 +113,13 @@ def _parse_box(text: str) -> Box:
 
 def _track(options: _Options) -> int:
     """Prepare everything that can fail before the first update, then follow. Returns the exit status."""
+    import torch
+
     from tracker.builder import load_tracker
     from tracker.frames import open_frames
     from tracker.window import Window
 
+    torch.set_num_threads(options.threads)
     with ExitStack() as inputs:
         frames = inputs.enter_context(open_frames(options.source, options.start, options.end))
         # Before the first frame: a live source should not run on while the model loads.
