@@ -136,7 +136,7 @@ def _name(path: Path) -> str:
 def _hardware() -> str:
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {torch.get_num_threads()} threads"
+    return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, threads: {torch.get_num_threads()}"
 
 
 def _revision() -> str:
