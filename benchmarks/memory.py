@@ -8,7 +8,6 @@ box regression learn from one frame over and over, in this process.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -69,13 +68,12 @@ def watch_command(folder: Path, frames: int, model: str) -> list[Sample]:
     """Run `siamtrack track` on a long video; return its memory, second by second. Raises ChildProcessError."""
     source, table = folder / "long.mp4", folder / "boxes.csv"
     box = write_video(source, frames)
-    command = [sys.executable, "-m", "tracker", "track", str(source), "--quiet", "--model", model, "--device", "cpu"]
-    command += ["--init", ",".join(f"{value:.2f}" for value in box.to_xywh())]
+    command = [sys.executable, "-m", "tracker", "track", str(source), "--quiet", "--model", model]
+    command += ["--device", "cpu", "--threads", "1", "--init", ",".join(f"{value:.2f}" for value in box.to_xywh())]
     command += ["--boxes", str(table), "--save", str(folder / "drawn.mp4")]
     samples = []
     with (folder / "messages.txt").open("w+") as messages:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, env=environment, stdout=messages, stderr=subprocess.STDOUT) as process:
+        with subprocess.Popen(command, stdout=messages, stderr=subprocess.STDOUT) as process:
             while process.poll() is None:
                 sample = read_memory(process.pid, _rows(table))
                 if sample:
