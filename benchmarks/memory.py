@@ -149,7 +149,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def report(arguments: argparse.Namespace) -> Iterator[str]:
-    """Yield the lines of the report, part by part."""
+    """Yield the lines of the report, part by part. Raises OSError where there is no /proc."""
+    if not Path("/proc/self/status").exists():
+        raise OSError("memory is read from /proc, which only Linux has")
     yield "# Memory\n"
     yield "Written by `python -m benchmarks.memory --out benchmarks/memory.md`, which says how to read it.\n"
     yield f"{machine()}\n"

@@ -76,6 +76,7 @@ def test_learning_is_reported_at_its_end(capsys: pytest.CaptureFixture[str]) -> 
     assert correction < 2.0
 
 
+@needs_proc
 def test_what_goes_wrong_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert memory.main(["--frames", "0", "--updates", "3", "--model", "nothing"]) == 2
     assert capsys.readouterr().err.startswith("error: unknown model 'nothing'")

@@ -153,3 +153,16 @@ def test_box_that_cannot_be_tracked_is_named(xywh: tuple[float, ...], complaint:
 @pytest.mark.parametrize("xywh", [(0, 0, 64, 48), (-5, -5, 6, 6), (63, 47, 20, 20), (10.5, 3.25, 0.5, 0.5)])
 def test_box_that_touches_the_frame_can_be_tracked(xywh: tuple[float, ...]) -> None:
     check_initial_box(Box.from_xywh(*xywh), SIZE_HW)
+
+
+@pytest.mark.parametrize(
+    ("box", "wanted"),
+    [
+        (Box(50, 40, 30, 20), Box(50, 40, 30, 20)),
+        (Box(-8, 40, 30, 20), Box(0, 40, 30, 20)),
+        (Box(130, 95, 30, 20), Box(100, 80, 30, 20)),
+        (Box(50, 40, 300, 200), Box(50, 40, 100, 80)),
+    ],
+)
+def test_a_held_box_keeps_its_size_and_its_centre_inside(box: Box, wanted: Box) -> None:
+    assert box.held_in((80, 100)) == wanted

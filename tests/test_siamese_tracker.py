@@ -182,3 +182,15 @@ def test_frames_that_are_no_images_are_refused(tracker: SiameseTracker) -> None:
 def test_numpy_numbers_make_a_box_too(tracker: SiameseTracker) -> None:
     tracker.init(paint(START), Box.from_xywh(*np.array(START.to_xywh())))
     assert iou(tracker.update(paint(START)).box, START) > 0.8
+
+
+def test_the_size_of_an_object_outlasts_the_border(tracker: SiameseTracker) -> None:
+    """Half out of the frame only the visible part is reported; back inside the box is whole again."""
+    out, back = [(80 - 12 * i, 80) for i in range(8)], [(8 + 12 * i, 80) for i in range(5)]
+    (frame, box), *rest = ((paint(Box(x, y, 44, 52)), Box(x, y, 44, 52)) for x, y in out[:-1] + back)
+    tracker.init(frame, box)
+    found = [(tracker.update(later).box, truth) for later, truth in rest]
+    at_border, truth = found[5]
+    assert truth.cx - truth.w / 2 < 0
+    assert at_border.w < 40
+    assert iou(*found[-1]) > 0.7

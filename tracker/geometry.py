@@ -26,6 +26,15 @@ class Box:
         """Return left edge, top edge, width and height, in 0-based frame pixels."""
         return self.cx - self.w / 2, self.cy - self.h / 2, self.w, self.h
 
+    def held_in(self, size_hw: tuple[int, int]) -> "Box":
+        """Return the box with its centre inside a frame of size (height, width) and no side longer than the frame's.
+
+        The size of a box that reaches out of the frame stays: an object does not shrink by leaving.
+        """
+        height, width = size_hw
+        cx, cy = min(max(self.cx, 0.0), float(width)), min(max(self.cy, 0.0), float(height))
+        return Box(cx, cy, min(self.w, float(width)), min(self.h, float(height)))
+
     def clipped(self, size_hw: tuple[int, int], min_side: float = 2.0) -> "Box":
         """Return the part of the box that lies inside a frame of size (height, width).
 

@@ -18,6 +18,7 @@ from tracker.models.backbones import Features
 from tracker.models.siamese import SiameseNetwork
 from tracker.online import BoxModel, OnlineState, PlaceModel, parabola_peak
 
+_CONTEXT = 0.5  # of the square that `online.search_factor` multiplies
 _FINE_STRIDE = 8  # of the fine features of every backbone
 
 
@@ -90,10 +91,9 @@ _VIEWS = (
 class OnlineLocaliser:
     """Find the place with a filter learned on the deep features; correct the box with one learned on the fine ones."""
 
-    def __init__(self, network: SiameseNetwork, config: OnlineConfig, context: float = 0.5) -> None:
+    def __init__(self, network: SiameseNetwork, config: OnlineConfig) -> None:
         self.network = network
         self.config = config
-        self.context = context
         self.place = PlaceModel(config, network.stride)
         self.box = BoxModel(config.box, _FINE_STRIDE)
 
@@ -114,7 +114,7 @@ class OnlineLocaliser:
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square around the last place."""
-        side = self.config.search_factor * context_side(box.w, box.h, self.context)
+        side = self.config.search_factor * context_side(box.w, box.h, _CONTEXT)
         return [CropGeometry(box.cx, box.cy, side, self.config.search_size)]
 
     def locate(self, model: OnlineState, features: Features, box: Box) -> tuple[Candidate, int, OnlineState]:

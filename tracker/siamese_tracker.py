@@ -68,9 +68,9 @@ class SiameseTracker:
     def _advance(self, frame: Frame, region: CropGeometry, candidate: Candidate, model: Any) -> Prediction:  # noqa: ANN401
         middle = region.size / 2
         found = region.box_to_frame(Box(middle + candidate.du, middle + candidate.dv, candidate.w, candidate.h))
-        box = found.clipped(frame.shape[:2])
-        self.state = _state_of(self).advanced(box, candidate.score, model, self.lost)
-        return Prediction(box, candidate.score, self.state.lost)
+        held = found.held_in(frame.shape[:2])
+        self.state = _state_of(self).advanced(held, candidate.score, model, self.lost)
+        return Prediction(held.clipped(frame.shape[:2]), candidate.score, self.state.lost)
 
 
 def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Prediction]:

@@ -186,7 +186,7 @@ def test_negatives_show_an_object_of_another_video(tmp_path: Path) -> None:
 
 
 def test_negatives_are_as_many_and_as_alike_as_asked(tmp_path: Path) -> None:
-    tracks = [make_track(tmp_path, colour, label="car") for colour in (RED, GREEN)]
+    tracks = [make_track(tmp_path, RED, label="car"), make_track(tmp_path, GREEN, label="Car")]
     tracks += [make_track(tmp_path, colour, label="cow") for colour in (BLUE, YELLOW)]
     config = replace(PLAIN, negative_share=0.5, same_class_share=0.8, searches_per_template=1)
     pairs = dataset(*tracks, config=config, length=400)
@@ -211,7 +211,7 @@ def chi_square(seen: Counter[str], shares: dict[str, float]) -> float:
 
 def test_tracks_are_drawn_by_weight_and_root_of_length(tmp_path: Path) -> None:
     tracks = [
-        make_track(tmp_path, RED, frames=9, source="videos"),
+        make_track(tmp_path, RED, frames=16, source="videos"),
         make_track(tmp_path, GREEN, frames=4, source="videos"),
         make_track(tmp_path, BLUE, frames=4, source="other"),
         make_track(tmp_path, YELLOW, source="stills"),
@@ -219,8 +219,8 @@ def test_tracks_are_drawn_by_weight_and_root_of_length(tmp_path: Path) -> None:
     config = replace(PLAIN, still_share=0.25, searches_per_template=1)
     pairs = dataset(*tracks, config=config, weights={"videos": 2.0}, length=400)
     seen = Counter(colour_of(pairs[i].template) for i in range(400))
-    videos = {"red": 2 * 3.0, "green": 2 * 2.0, "blue": 1 * 2.0}
-    expected = {name: 0.75 * weight / 12 for name, weight in videos.items()} | {"yellow": 0.25}
+    videos = {"red": 2 * 4.0, "green": 2 * 2.0, "blue": 1 * 2.0}
+    expected = {name: 0.75 * weight / 14 for name, weight in videos.items()} | {"yellow": 0.25}
     assert chi_square(seen, expected) < 21.1  # 3 degrees of freedom: one seed in 10000 is above
 
 
