@@ -1,5 +1,6 @@
 """Read response maps: where the object is and how large, in pixels of the search crop."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from tracker.config import ScaleSearchConfig
 
 Response = NDArray[np.float32]
+
+_FLAT = 1e-4  # logits that differ by less are equal: the interpolation's rounding is below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,14 @@ class ResponsePyramid:
         cells = responses.shape[-1] * config.upsample
         large = [cv2.resize(r, (cells, cells), interpolation=cv2.INTER_CUBIC) for r in responses]
         floor = min(float(r.min()) for r in large)  # penalties act on heights above it: logits may be negative
-        heights = [(float(r.max()) - floor) * p for r, p in zip(large, self._penalties, strict=True)]
-        scale = int(np.argmax(heights))
+        heights = np.array([(float(r.max()) - floor) * p for r, p in zip(large, self._penalties, strict=True)])
+        middle = config.scales // 2
+        scale = int(np.argmax(heights)) if heights.max() > heights[middle] + _FLAT else middle
         response = large[scale]
         lifted = response - response.min()
-        total = float(lifted.sum())
-        shares = lifted / total if total > 0 else np.full_like(lifted, 1 / lifted.size)
-        mixed = (1 - config.window_influence) * shares + config.window_influence * self._window(cells)
+        mixed = config.window_influence * self._window(cells)
+        if lifted.max() > _FLAT:
+            mixed = mixed + (1 - config.window_influence) * lifted / lifted.sum()
         row, column = np.unravel_index(int(np.argmax(mixed)), mixed.shape)
         pixel = self.stride / config.upsample
         factor = self.factors[scale]
@@ -69,7 +73,7 @@ class ResponsePyramid:
             dv=(float(row) + 0.5 - cells / 2) * pixel,
             w=size_wh[0] * size,
             h=size_wh[1] * size,
-            score=float(1 / (1 + np.exp(-float(response[row, column])))),
+            score=0.5 * (1 + math.tanh(float(response[row, column]) / 2)),  # the logistic function, without overflow
         )
         return candidate, scale
 

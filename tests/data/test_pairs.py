@@ -187,7 +187,7 @@ def test_negatives_show_an_object_of_another_video(tmp_path: Path) -> None:
 
 def test_negatives_are_as_many_and_as_alike_as_asked(tmp_path: Path) -> None:
     tracks = [make_track(tmp_path, RED, label="car"), make_track(tmp_path, GREEN, label="Car")]
-    tracks += [make_track(tmp_path, colour, label="cow") for colour in (BLUE, YELLOW)]
+    tracks += [make_track(tmp_path, BLUE, label="cow"), make_track(tmp_path, YELLOW, label="COW")]
     config = replace(PLAIN, negative_share=0.5, same_class_share=0.8, searches_per_template=1)
     pairs = dataset(*tracks, config=config, length=400)
     alike = {"red": "green", "green": "red", "blue": "yellow", "yellow": "blue"}

@@ -136,7 +136,8 @@ def _name(path: Path) -> str:
 def _hardware() -> str:
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, threads: {torch.get_num_threads()}"
+    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
+    return f"{told.get('cpu_name', 'CPU')}, threads: {torch.get_num_threads()}"
 
 
 def _revision() -> str:
