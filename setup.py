@@ -54,7 +54,7 @@ setup(
         "safetensors>=0.5",
         "tomli>=2; python_version < '3.11'",
         "torch>=2.6",
-        "typer>=0.15",
+        "typer>=0.28",
     ],
     extras_require={
         "live": ["pygame-ce>=2.5"],
