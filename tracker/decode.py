@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -25,12 +26,14 @@ class Candidate:
     score: float
 
 
+@cache
 def cosine_window(cells: int) -> Response:
-    """Return a Hann window (cells, cells) that sums to 1 and is nowhere zero."""
+    """Return a Hann window (cells, cells) that sums to 1 and is nowhere zero; made once a size and read-only."""
     hann = np.hanning(cells + 2)[1:-1]
-    window = np.outer(hann, hann)
-    window /= window.sum()
-    return window.astype(np.float32)
+    product = np.outer(hann, hann)
+    window: Response = (product / product.sum()).astype(np.float32)
+    window.flags.writeable = False
+    return window
 
 
 class ResponsePyramid:
@@ -43,7 +46,6 @@ class ResponsePyramid:
         exponents = np.arange(config.scales) - middle
         self.factors: tuple[float, ...] = tuple(float(config.scale_step**e) for e in exponents)
         self._penalties = np.where(exponents == 0, 1.0, config.scale_penalty)
-        self._windows: dict[int, Response] = {}
 
     def decode(self, responses: Response, size_wh: tuple[float, float]) -> tuple[Candidate, int]:
         """Return the candidate and the index of its scale.
@@ -60,7 +62,7 @@ class ResponsePyramid:
         scale = int(np.argmax(heights)) if heights.max() > heights[middle] + _FLAT else middle
         response = large[scale]
         lifted = response - response.min()
-        mixed = config.window_influence * self._window(cells)
+        mixed = config.window_influence * cosine_window(cells)
         if lifted.max() > _FLAT:
             mixed = mixed + (1 - config.window_influence) * lifted / lifted.sum()
         row, column = np.unravel_index(int(np.argmax(mixed)), mixed.shape)
@@ -76,8 +78,3 @@ class ResponsePyramid:
             score=0.5 * (1 + math.tanh(float(response[row, column]) / 2)),  # the logistic function, without overflow
         )
         return candidate, scale
-
-    def _window(self, cells: int) -> Response:
-        if cells not in self._windows:
-            self._windows[cells] = cosine_window(cells)
-        return self._windows[cells]

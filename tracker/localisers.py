@@ -137,7 +137,7 @@ class OnlineLocaliser:
     def _peak(self, answers: Tensor) -> tuple[float, float, float]:
         """Return the windowed peak's (u, v) from the middle, to a part of a cell, and the answer there."""
         cells = len(answers)
-        window = torch.from_numpy(cosine_window(cells) / np.float32(cosine_window(cells).max())).to(answers.device)
+        window = torch.from_numpy(cosine_window(cells) / cosine_window(cells).max()).to(answers.device)  # 1 at its peak
         influence = self.config.window_influence
         row, column = divmod(int((answers * (1 - influence + influence * window)).argmax()), cells)
         x = column + parabola_peak(answers[row], column)
