@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.correlation import machine
+from benchmarks.report import publish
 from benchmarks.stages import clip
 from tracker.builder import load_tracker
 from tracker.crop import cut, mean_colour, to_batch
@@ -167,17 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the report; write it too where asked. Return 2 after a one-line message for what went wrong."""
     arguments = _parse(argv)
     torch.set_num_threads(1)
-    written = []
-    try:
-        for line in report(arguments):
-            print(line, flush=True)
-            written.append(line)
-        if arguments.out:
-            arguments.out.write_text("\n".join(written).rstrip() + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:  # ChildProcessError is an OSError
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return publish(report(arguments), arguments.out)
 
 
 if __name__ == "__main__":

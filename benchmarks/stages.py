@@ -29,6 +29,7 @@ from torch import nn
 import tracker
 from benchmarks.clocks import BackboneWork, Span, StageClock, backbone_work, span
 from benchmarks.correlation import machine
+from benchmarks.report import publish
 from tracker import siamese_tracker
 from tracker.builder import load_tracker, zoo
 from tracker.frames import open_frames
@@ -253,17 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    written = []
-    try:
-        for line in report(arguments):
-            print(line, flush=True)
-            written.append(line)
-        if arguments.out:
-            arguments.out.write_text("\n".join(written).rstrip() + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return publish(report(arguments), arguments.out)
 
 
 if __name__ == "__main__":
