@@ -74,15 +74,66 @@ def bilinear_crop(frame: Float64, middle_xy: tuple[float, float], side: float, s
 # Training
 
 
-def response_labels(centres: Float64, positive: list[bool], cells: int, stride: int, radius_px: float) -> Float64:
+def response_labels(
+    boxes: Float64, positive: list[bool], cells: int, stride: int, radius_px: float, share: float
+) -> Float64:
     """Ask of every cell how far its centre lies from the object; the cells are laid around the crop's middle."""
     labels = np.zeros((len(positive), 1, cells, cells))
-    for n, (u, v) in enumerate(centres):
+    for n, (u, v, w, h) in enumerate(boxes):
+        across, down = max(radius_px, share * w), max(radius_px, share * h)
         for i in range(cells):
             for j in range(cells):
                 x, y = stride * (j + 0.5 - cells / 2), stride * (i + 0.5 - cells / 2)
-                labels[n, 0, i, j] = positive[n] and np.sqrt((x - u) ** 2 + (y - v) ** 2) <= radius_px
+                labels[n, 0, i, j] = positive[n] and np.hypot((x - u) / across, (y - v) / down) <= 1
     return labels
+
+
+def pixelwise_cross_correlation(template: Float64, search: Float64) -> Float64:
+    """Take the inner product of every template cell (N, K, C) with every search cell (N, C, H, W)."""
+    n, cells, _ = template.shape
+    height, width = search.shape[2:]
+    response = np.zeros((n, cells, height, width))
+    for at in np.ndindex(*response.shape):
+        response[at] = sum(a * b for a, b in zip(template[at[0], at[1]], search[at[0], :, at[2], at[3]], strict=True))
+    return response
+
+
+def decode_boxes(deltas: Float64, sizes: Float64, stride: int) -> Float64:
+    """Lay an anchor of the object's size on every cell, move it by shares of its size and scale it."""
+    boxes = np.zeros(deltas.shape)
+    n, _, height, width = deltas.shape
+    for k in range(n):
+        for i in range(height):
+            for j in range(width):
+                dx, dy, dw, dh = deltas[k, :, i, j]
+                x, y = stride * (j + 0.5 - width / 2), stride * (i + 0.5 - height / 2)
+                w, h = sizes[k]
+                factors = np.exp(np.clip([dw, dh], -np.log(4), np.log(4)))
+                boxes[k, :, i, j] = x + dx * w, y + dy * h, w * factors[0], h * factors[1]
+    return boxes
+
+
+def generalized_iou(a: Float64, b: Float64) -> tuple[float, float]:
+    """Measure two boxes (cx, cy, w, h): overlap over union, less the share of their hull that neither covers."""
+    spans = [[(box[k] - box[k + 2] / 2, box[k] + box[k + 2] / 2) for k in (0, 1)] for box in (a, b)]
+    inter = hull = 1.0
+    for (low_a, high_a), (low_b, high_b) in zip(*spans, strict=True):
+        inter *= max(0.0, min(high_a, high_b) - max(low_a, low_b))
+        hull *= max(high_a, high_b) - min(low_a, low_b)
+    union = a[2] * a[3] + b[2] * b[3] - inter
+    return inter / union, inter / union - (hull - union) / hull
+
+
+def overlap_focal_loss(logits: Float64, overlaps: Float64, positive: Float64) -> float:
+    """Sum weighted cross-entropies over the cells: to the overlap where positive, to 0 elsewhere."""
+    total = 0.0
+    for x, q, is_positive in zip(logits.ravel(), overlaps.ravel(), positive.ravel(), strict=True):
+        p = 1 / (1 + np.exp(-x))
+        if is_positive:
+            total -= q * (q * np.log(p) + (1 - q) * np.log(1 - p))
+        else:
+            total -= 0.75 * p**2 * np.log(1 - p)
+    return total / max(int(positive.sum()), 1)
 
 
 def balanced_logistic_loss(logits: Float64, labels: Float64) -> float:

@@ -25,10 +25,10 @@ LAYERS = (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
         *("training.targets", "video_writer", "box_files", "window", "models.batch"),
     ),
-    ("online", "models.heads", "loop", "data.otb", "data.got10k", "data.pairs"),
+    ("online", "models.heads", "loop", "views", "data.otb", "data.got10k", "data.pairs"),
     ("training.trainer",),  # it takes the batches of data.pairs
     ("models.siamese",),
-    ("localisers", "verifier", "training.objectives"),
+    ("localisers", "rpn_localiser", "verifier", "training.objectives"),
     ("siamese_tracker",),
     ("builder", "evaluation"),
     ("evaluation_toolkit", "training.run"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.tolerances import assert_close
-from tracker.config import ScaleSearchConfig
-from tracker.decode import Response, ResponsePyramid, cosine_window
+from tracker.config import RPNConfig, ScaleSearchConfig
+from tracker.decode import Proposals, Response, ResponsePyramid, best_proposal, cosine_window
 
 STRIDE = 8
 CELLS = 17
@@ -132,3 +132,55 @@ def test_decoding_changes_neither_input_nor_later_results() -> None:
     pyramid.decode(responses[:, :9, :9], SIZE)  # another size: its window is another one
     assert pyramid.decode(responses, SIZE) == first
     assert np.array_equal(responses, before)
+
+
+RPN = RPNConfig(filter_share=0.5, penalty_k=0.0, size_smoothing=1.0, window_influence=0.0, calibration=0.0)
+
+
+def proposals(
+    scores: dict[tuple[int, int], float], sizes: dict[tuple[int, int], tuple[float, float]] | None = None
+) -> Proposals:
+    """Return boxes of SIZE on 9x9 cells of 8 px, with scores and other sizes for some of them."""
+    offsets = (np.arange(9, dtype=np.float32) - 4) * 8
+    boxes = np.empty((4, 9, 9), np.float32)
+    boxes[0], boxes[1], boxes[2], boxes[3] = offsets, offsets[:, None], *SIZE
+    values = np.full((9, 9), 0.05, np.float32)
+    for at, score in scores.items():
+        values[at] = score
+    for at, size in (sizes or {}).items():
+        boxes[2:, at[0], at[1]] = size
+    return Proposals(values, boxes)
+
+
+def test_best_score_gives_its_box() -> None:
+    found = best_proposal(proposals({(2, 7): 1.0}, {(2, 7): (66.0, 44.0)}), SIZE, RPN)
+    assert (found.du, found.dv, found.w, found.h, found.score) == (24, -16, 66, 44, 1)
+
+
+def test_size_follows_by_smoothing_times_score() -> None:
+    shown = proposals({(4, 4): 0.5}, {(4, 4): (70.0, 50.0)})
+    found = best_proposal(shown, SIZE, replace(RPN, size_smoothing=0.4))
+    assert (found.w, found.h) == pytest.approx((60 + 0.2 * 10, 40 + 0.2 * 10))
+
+
+def test_sudden_change_of_size_or_shape_is_penalised() -> None:
+    near, other = (4, 3), (4, 5)
+    for size in ((30.0, 20.0), (120.0, 80.0), (40.0, 60.0)):
+        shown = proposals({near: 0.7, other: 0.9}, {other: size})
+        assert best_proposal(shown, SIZE, RPN).du == 8
+        found = best_proposal(shown, SIZE, replace(RPN, penalty_k=0.5))
+        assert (found.du, found.w, found.h) == (-8, *SIZE)
+        assert found.score == pytest.approx(0.7)  # that of the cell, without penalty or window
+
+
+def test_window_prefers_the_middle() -> None:
+    shown = proposals({(4, 4): 0.7, (0, 0): 0.8})
+    assert best_proposal(shown, SIZE, RPN).du == -32
+    assert best_proposal(shown, SIZE, replace(RPN, window_influence=0.4)).du == 0
+
+
+def test_score_stays_in_its_range() -> None:
+    assert best_proposal(proposals({(1, 1): 1.4}), SIZE, RPN).score == 1
+    low = proposals({})
+    low.scores[:] = -0.2
+    assert best_proposal(low, SIZE, RPN).score == 0

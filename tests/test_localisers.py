@@ -7,16 +7,17 @@ from tests.videos import paint
 from tracker.builder import load_tracker
 from tracker.crop import cut, mean_colour
 from tracker.geometry import Box, CropGeometry
-from tracker.localisers import _VIEWS, OnlineLocaliser, _cut_view
+from tracker.localisers import OnlineLocaliser
 from tracker.models.backbones import Features
+from tracker.views import VIEWS, cut_view
 
 
-@pytest.mark.parametrize("view", _VIEWS)
+@pytest.mark.parametrize("view", VIEWS)
 def test_each_view_shows_the_object_in_the_middle(view: object) -> None:
     frame = np.zeros((240, 320, 3), np.uint8)
     cv2.circle(frame, (160, 120), 9, (255, 255, 255), -1)
     region = CropGeometry(160.5, 120.5, 120.0, 241)
-    crop = _cut_view(frame, region, (0.0, 0.0, 0.0), view)
+    crop = cut_view(frame, region, (0.0, 0.0, 0.0), view)
     rows, columns = np.nonzero(crop[..., 0] > 127)
     assert columns.mean() + 0.5 - 120.5 == pytest.approx(0, abs=0.6)
     assert rows.mean() + 0.5 - 120.5 == pytest.approx(0, abs=0.6)
@@ -25,7 +26,7 @@ def test_each_view_shows_the_object_in_the_middle(view: object) -> None:
 def test_views_differ_and_the_plain_one_comes_first() -> None:
     frame = paint(Box(160, 120, 60, 60))
     region = CropGeometry(160, 120, 150, 241)
-    crops = [_cut_view(frame, region, mean_colour(frame), view) for view in _VIEWS]
+    crops = [cut_view(frame, region, mean_colour(frame), view) for view in VIEWS]
     np.testing.assert_array_equal(crops[0], cut(frame, region, mean_colour(frame)))
     for i, one in enumerate(crops):
         for other in crops[i + 1 :]:

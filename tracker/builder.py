@@ -1,26 +1,28 @@
 """Turn configuration and weight files into objects: the only place that does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tracker import checkpoint
 from tracker.checkpoint import Checkpoint, ModelCard
 from tracker.config import Config, TrainConfig, parse
-from tracker.data.pairs import PairConfig
+from tracker.data.pairs import PairConfig, Pairs
 from tracker.decode import ResponsePyramid
 from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
 from tracker.models.backbones import ResNet18, SiamFCAlexNet, fuse_batch_norm
-from tracker.models.heads import SiamFCHead
+from tracker.models.heads import RPNHead, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
+from tracker.rpn_localiser import RPNLocaliser
 from tracker.siamese_tracker import SiameseTracker
+from tracker.training.objectives import rpn_objective, siamfc_objective
 
 DEFAULT_MODEL = "resnet18_online"
 
 _BACKBONES = {"siamfc_alexnet": SiamFCAlexNet, "resnet18": ResNet18}
-_HEADS = {"siamfc": SiamFCHead, "none": None}
+_HEADS = {"siamfc": SiamFCHead, "rpn": RPNHead, "none": None}
 
 
 def load_tracker(
@@ -37,9 +39,11 @@ def load_tracker(
     network = build_network(config)
     network.load_state_dict({name: tensor.float() for name, tensor in loaded.tensors.items()})
     network.eval()
-    fuse_batch_norm(network.backbone)
+    fuse_batch_norm(network)
     network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.to(inference_dtype(target))
+    if isinstance(network.head, RPNHead):
+        network.head.to(inference_dtype(target))
     return SiameseTracker(build_localiser(network, config), config.lost)
 
 
@@ -60,17 +64,41 @@ def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
         return OnlineLocaliser(network, config.online)
+    if config.model.head == "rpn":
+        if config.crop is None or config.online is None or config.rpn is None:
+            raise ValueError("the rpn head needs the tables [crop], [online] and [rpn]")
+        return RPNLocaliser(network, config.crop, config.online, config.rpn)
     if config.scale_search is None or config.crop is None:
         raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
     return ScaleSearchLocaliser(network, ResponsePyramid(config.scale_search, network.stride), config.crop)
 
 
-def build_optimizer(network: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD; biases and BatchNorm are not decayed: they set a level, not a pattern."""
-    patterns = [p for p in network.parameters() if p.ndim > 1]
-    levels = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": patterns, "weight_decay": train.weight_decay}, {"params": levels, "weight_decay": 0.0}]
+def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of the parts that are not frozen; freezes the others.
+
+    Biases and BatchNorm are not decayed: they set a level, not a pattern.
+    """
+    for name in train.frozen:
+        network.backbone.get_submodule(name).requires_grad_(False)
+    groups = []
+    for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0)):
+        learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
+        patterns, levels = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+        for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
+            if parameters:
+                groups.append({"params": parameters, "weight_decay": decay, "lr_share": lr_share})
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=train.lr_start)
     return torch.optim.SGD(groups, lr=train.lr_start, momentum=train.momentum)
+
+
+def build_objective(
+    network: SiameseNetwork, train: TrainConfig, dtype: torch.dtype | None
+) -> Callable[[nn.Module, Pairs], Tensor]:
+    """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32."""
+    if isinstance(network.head, RPNHead):
+        return rpn_objective(network.stride, train.label_radius, train.label_share, dtype)
+    return siamfc_objective(network.stride, train.label_radius, dtype)
 
 
 def pair_config(config: Config, train: TrainConfig) -> PairConfig:
@@ -93,6 +121,11 @@ def pair_config(config: Config, train: TrainConfig) -> PairConfig:
         grey_chance=data.grey_chance,
         blur_chance=data.blur_chance,
         cover_chance=data.cover_chance,
+        template_shift=data.template_shift,
+        template_max_scale=data.template_max_scale,
+        max_stretch=data.max_stretch,
+        distractor_chance=data.distractor_chance,
+        background_chance=data.background_chance,
     )
 
 

@@ -37,6 +37,17 @@ class ScaleSearchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RPNConfig:
+    """How the maps of an anchor head and of the online filter become a box (see `decode.best_proposal`)."""
+
+    filter_share: float  # of the score; the rest is the head's
+    penalty_k: float
+    size_smoothing: float
+    window_influence: float
+    calibration: float  # share of the first frame's correction that later boxes get
+
+
+@dataclass(frozen=True, slots=True)
 class BoxRegressionConfig:
     """How the box is corrected on the fine features (see `models.box_regression`)."""
 
@@ -57,8 +68,6 @@ class BoxRegressionConfig:
 class OnlineConfig:
     """How a filter is learned on the features while tracking (see `models.online_filter`)."""
 
-    search_factor: float  # side of the search crop over the context side
-    search_size: int
     channels: int
     kernel: int
     ridge: float
@@ -67,10 +76,13 @@ class OnlineConfig:
     rate: float
     first_weight: float
     first_frames: int
-    trust: float
     gate: float
-    window_influence: float
-    box: BoxRegressionConfig
+    # The rest is for a model without a head, which has no [crop]: where to search, and how the box is found.
+    search_factor: float = 0.0  # side of the search crop over the context side
+    search_size: int = 0
+    trust: float = 0.0
+    window_influence: float = 0.0
+    box: BoxRegressionConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,11 @@ class DataConfig:
     grey_chance: float
     blur_chance: float
     cover_chance: float
+    template_shift: float = 8.0
+    template_max_scale: float = 1.1
+    max_stretch: float = 1.0
+    distractor_chance: float = 0.0
+    background_chance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,13 @@ class TrainConfig:
     weight_decay: float
     seed: int
     data: DataConfig
+    label_share: float = 0.0  # radius of the positive cells over the object's sides, where that is more
+    lr_fall: Literal["geometric", "cosine"] = "geometric"
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # `momentum` is of sgd alone
+    backbone_lr: float = 1.0  # share of the learning rate
+    frozen: tuple[str, ...] = ()  # parts of the backbone that keep their weights
+    clip_norm: float = 0.0  # largest norm of the gradient; 0: as it comes
+    ema: float = 0.0  # share of the mean weights that a step keeps; 0: the weights themselves are the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +146,7 @@ class ModelConfig:
     """Name the parts of the network; `builder` knows them."""
 
     backbone: Literal["siamfc_alexnet", "resnet18"]
-    head: Literal["siamfc", "none"]
+    head: Literal["siamfc", "rpn", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +158,7 @@ class Config:
     lost: LostConfig
     crop: CropConfig | None = None  # of template and search, for a model with a head
     scale_search: ScaleSearchConfig | None = None
+    rpn: RPNConfig | None = None
     online: OnlineConfig | None = None
     train: TrainConfig | None = None
 
@@ -173,10 +198,12 @@ def _toml_key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
-def _toml(value: str | float) -> str:
+def _toml(value: str | float | tuple[str, ...]) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    if isinstance(value, str | tuple):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.config import ScaleSearchConfig
+from tracker.config import RPNConfig, ScaleSearchConfig
 
 Response = NDArray[np.float32]
 
@@ -78,3 +78,43 @@ class ResponsePyramid:
             score=0.5 * (1 + math.tanh(float(response[row, column]) / 2)),  # the logistic function, without overflow
         )
         return candidate, scale
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """Hold a box and a score for each cell of the search crop."""
+
+    scores: Response  # (h, h)
+    boxes: Response  # (4, h, h): (u, v) from the crop's middle and (w, h), pixels of the crop
+
+
+def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RPNConfig) -> Candidate:
+    """Return the best box after penalties for a sudden change of size or shape and for distance from the middle.
+
+    size_wh: of the object in the last frame, crop pixels; the candidate's size lies between it and the box's, nearer
+    to the box the better its score. Source: Li et al. 2018, section 4.3, with the change of size in both sides.
+    """
+    w, h = proposals.boxes[2], proposals.boxes[3]
+    last_w, last_h = size_wh
+    size_change = _change(_padded_side(w, h), _padded_side(last_w, last_h))
+    penalties = np.exp(-config.penalty_k * (size_change * _change(w / h, last_w / last_h) - 1))
+    cells = len(proposals.scores)
+    window = cosine_window(cells) / cosine_window(cells).max()
+    ranked = proposals.scores * penalties * (1 - config.window_influence + config.window_influence * window)
+    row, column = divmod(int(np.argmax(ranked)), cells)
+    score = min(max(float(proposals.scores[row, column]), 0.0), 1.0)
+    smoothing = config.size_smoothing * float(penalties[row, column]) * score
+    du, dv, box_w, box_h = (float(value) for value in proposals.boxes[:, row, column])
+    return Candidate(du, dv, last_w + smoothing * (box_w - last_w), last_h + smoothing * (box_h - last_h), score)
+
+
+def _padded_side(w: Response | float, h: Response | float) -> Response:
+    pad = (np.asarray(w) + h) / 2
+    side: Response = np.sqrt((w + pad) * (h + pad))
+    return side
+
+
+def _change(a: Response, b: Response | float) -> Response:
+    ratio = a / b
+    change: Response = np.maximum(ratio, 1 / ratio)
+    return change

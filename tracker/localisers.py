@@ -1,22 +1,20 @@
 """How a target is found in the features of its search crops: one way a class, all behind one protocol."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tracker.config import CropConfig, OnlineConfig
 from tracker.crop import Fill, cut, to_batch
-from tracker.data.augment import turn
 from tracker.decode import Candidate, ResponsePyramid, cosine_window
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.models.backbones import Features
 from tracker.models.siamese import SiameseNetwork
 from tracker.online import BoxModel, OnlineState, PlaceModel, parabola_peak
+from tracker.views import VIEWS, cut_view
 
 _CONTEXT = 0.5  # of the square that `online.search_factor` multiplies
 _FINE_STRIDE = 8  # of the fine features of every backbone
@@ -68,29 +66,12 @@ class ScaleSearchLocaliser:
         return candidate, scale, model
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """Describe a view of the first frame to learn from: a crop scaled, turned or mirrored, and its weight."""
-
-    scale: float = 1.0
-    turn: float = 0.0  # degrees
-    mirrored: bool = False
-    weight: float = 1.0
-
-
-_VIEWS = (
-    _View(weight=3.0),  # what is really there; first, since the box is learned from it
-    _View(mirrored=True),
-    *(_View(turn=degrees) for degrees in (-10.0, 10.0)),
-    *(_View(scale=factor) for factor in (0.9, 1.1)),
-    # Turns of 20 degrees and moved crops do not pay: the filter is convolutional, so it sees every shift in one view.
-)
-
-
 class OnlineLocaliser:
     """Find the place with a filter learned on the deep features; correct the box with one learned on the fine ones."""
 
     def __init__(self, network: SiameseNetwork, config: OnlineConfig) -> None:
+        if config.box is None:
+            raise ValueError("a model without a head needs the table [online.box]")
         self.network = network
         self.config = config
         self.place = PlaceModel(config, network.stride)
@@ -100,12 +81,12 @@ class OnlineLocaliser:
         """Return the filters learned from views of the first frame."""
         region = self.regions(box)[0]
         device = self.network.mean.device
-        features = self.network.features(to_batch([_cut_view(frame, region, fill, view) for view in _VIEWS], device))
+        features = self.network.features(to_batch([cut_view(frame, region, fill, view) for view in VIEWS], device))
         size_wh = (box.w / region.frame_per_crop, box.h / region.frame_per_crop)
         place = self.place.learn_first(
             features.deep,
-            torch.zeros(len(_VIEWS), 2, device=device),  # the object is in the middle of every view
-            torch.tensor([view.weight for view in _VIEWS], device=device),
+            torch.zeros(len(VIEWS), 2, device=device),  # the object is in the middle of every view
+            torch.tensor([view.weight for view in VIEWS], device=device),
             (size_wh[0] * size_wh[1]) ** 0.5,
         )
         return OnlineState(place, self.box.learn_first(features.fine[:1], Box(0.0, 0.0, *size_wh)))
@@ -145,11 +126,3 @@ class OnlineLocaliser:
         middle = (cells - 1) / 2
         stride = self.network.stride
         return (x - middle) * stride, (y - middle) * stride, float(answers[row, column])
-
-
-def _cut_view(frame: Frame, region: CropGeometry, fill: Fill, view: _View) -> Frame:
-    """Return the view's crop; the middle of the region stays in the middle."""
-    crop = cut(frame, CropGeometry(region.cx, region.cy, region.side * view.scale, region.size), fill)
-    if view.turn:
-        crop = turn(crop, view.turn, fill)
-    return np.ascontiguousarray(crop[:, ::-1]) if view.mirrored else crop

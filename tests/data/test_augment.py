@@ -4,7 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tracker.data.augment import Crop, blur_motion, cover, jitter_colour, to_grey, turn
+from tracker.data.augment import Crop, blur_motion, cover, jitter_colour, paste, stretch, to_grey, turn
 
 GREY_SHARES = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -141,3 +141,32 @@ def test_turn_fills_the_corners() -> None:
     for corner in (turned[0, 0], turned[0, -1], turned[-1, 0], turned[-1, -1]):
         assert corner.tolist() == [10, 20, 30]
     assert (turned[15:25, 15:25] == 200).all()
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.25])
+def test_stretch_moves_each_point_by_its_factor(factor: float) -> None:
+    ramp = np.zeros((101, 101, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(101), np.arange(101)[:, None]  # value = coordinate
+    out = stretch(ramp, factor, 61).astype(np.float64)
+    offsets = np.arange(61) - 30
+    assert np.abs(out[30, :, 0] - (50 + offsets / factor)).max() <= 0.5 + 1e-6  # rounded to whole values
+    assert np.abs(out[:, 30, 1] - (50 + offsets * factor)).max() <= 0.5 + 1e-6
+
+
+def test_paste_lays_an_ellipse_with_a_soft_rim() -> None:
+    crop, patch = np.full((40, 40, 3), 10, np.uint8), np.full((8, 12, 3), 210, np.uint8)
+    out = paste(crop, patch, (10, 14, 20, 10))
+    assert (crop == 10).all()
+    assert out[19, 20, 0] >= 209
+    assert {out[14, 10, 0], out[14, 29, 0], out[23, 10, 0], out[23, 29, 0]} == {10}  # the corners
+    outside = out.copy()
+    outside[14:24, 10:30] = 10
+    assert (outside == 10).all()
+    assert 0.6 < (out[14:24, 10:30, 0].astype(float) - 10).mean() / 200 < np.pi / 4
+    assert len(np.unique(out[19, 10:20, 0])) >= 3
+
+
+@pytest.mark.parametrize("box", [(-9.0, -5.0, 12.0, 8.0), (35.0, 36.0, 30.0, 30.0), (-30.0, 0.0, 20.0, 20.0)])
+def test_paste_may_reach_out_of_the_crop(box: tuple[float, float, float, float]) -> None:
+    large = paste(np.zeros((140, 140, 3), np.uint8), noise(9), (box[0] + 50, box[1] + 50, *box[2:]))
+    assert np.array_equal(paste(np.zeros((40, 40, 3), np.uint8), noise(9), box), large[50:90, 50:90])

@@ -26,8 +26,23 @@ PLAIN = PairConfig(
     grey_chance=0.0,
     blur_chance=0.0,
     cover_chance=0.0,
+    template_shift=3.5,
+    template_max_scale=1.3,
+    max_stretch=1.0,
+    distractor_chance=0.0,
+    background_chance=0.0,
 )
-RICH = replace(PLAIN, negative_share=0.3, colour=0.3, grey_chance=0.3, blur_chance=0.3, cover_chance=0.3)
+RICH = replace(
+    PLAIN,
+    negative_share=0.3,
+    colour=0.3,
+    grey_chance=0.3,
+    blur_chance=0.3,
+    cover_chance=0.3,
+    max_stretch=1.2,
+    distractor_chance=0.5,
+    background_chance=0.5,
+)
 SIZE_HW = (60, 80)
 RED, GREEN, BLUE, YELLOW = (220, 20, 20), (20, 220, 20), (20, 20, 220), (220, 220, 20)
 NAMES = {RED: "red", GREEN: "green", BLUE: "blue", YELLOW: "yellow"}
@@ -81,10 +96,13 @@ def equal(a: Pairs, b: Pairs) -> bool:
 
 
 def test_shapes_and_types(tmp_path: Path) -> None:
-    template, searches, centres, positive = dataset(make_track(tmp_path, RED, frames=3))[0]
+    pairs = dataset(make_track(tmp_path, RED, frames=3))[0]
+    template, searches, template_box, boxes, positive = pairs
     assert (template.shape, template.dtype) == ((3, 32, 32), torch.uint8)
     assert (searches.shape, searches.dtype) == ((2, 3, 64, 64), torch.uint8)
-    assert (centres.shape, centres.dtype) == ((2, 2), torch.float32)
+    assert (template_box.shape, template_box.dtype) == ((4,), torch.float32)
+    assert (boxes.shape, boxes.dtype) == ((2, 4), torch.float32)
+    assert torch.equal(pairs.centres, boxes[:, :2])
     assert (positive.shape, positive.dtype) == ((2,), torch.bool)
 
 
@@ -148,7 +166,61 @@ def test_template_shows_the_object_near_its_middle(tmp_path: Path) -> None:
     pairs = dataset(make_track(tmp_path, RED, frames=3))
     for i in range(20):
         places = masks(pairs[i].template)["red"].nonzero().double() + 0.5
-        assert ((places.mean(0) - PLAIN.template_size / 2).abs() < PLAIN.max_shift / 4 + 1).all()
+        assert ((places.mean(0) - PLAIN.template_size / 2).abs() < PLAIN.template_shift + 1).all()
+
+
+def extent(crop: Tensor, colour: str) -> Tensor:
+    """Return (left, top, right, bottom) of what has a colour, less the crop's middle."""
+    places = masks(crop)[colour].nonzero().double()
+    low, high = places.amin(0).flip(0), places.amax(0).flip(0) + 1
+    return torch.cat([low, high]) - crop.shape[-1] / 2
+
+
+@pytest.mark.parametrize("max_stretch", [1.0, 1.4])
+def test_boxes_hold_what_they_name(tmp_path: Path, max_stretch: float) -> None:
+    pairs = dataset(make_track(tmp_path, RED, frames=3), config=replace(PLAIN, max_stretch=max_stretch))
+    aspects = []
+    for i in range(20):
+        item = pairs[i]
+        crops = [(item.template, item.template_box), *zip(item.searches, item.boxes, strict=True)]
+        for crop, (u, v, w, h) in crops:
+            expected = torch.stack([u - w / 2, v - h / 2, u + w / 2, v + h / 2])
+            assert (extent(crop, "red") - expected).abs().max() < 2  # interpolation softens the edges
+            aspects.append(float(w / h))
+    assert max(aspects) == pytest.approx(max_stretch**2, rel=0.15)
+    assert min(aspects) == pytest.approx(max_stretch**-2, rel=0.15)
+
+
+def test_distractors_are_of_another_video_and_leave_the_middle_of_the_object(tmp_path: Path) -> None:
+    tracks = [make_track(tmp_path, RED, video="street"), make_track(tmp_path, GREEN, video="street")]
+    tracks.append(make_track(tmp_path, BLUE, video="field"))
+    pairs = dataset(*tracks, config=replace(PLAIN, distractor_chance=1.0, same_class_share=0.0, still_share=1.0))
+    pasted = Counter[tuple[str, str]]()
+    for i in range(60):
+        item = pairs[i]
+        own = colour_of(item.template)
+        for search, (u, v, _, _) in zip(item.searches, item.boxes, strict=True):
+            row, column = int(32 + v), int(32 + u)
+            assert masks(search)[own][row, column]
+            pasted.update((own, name) for name, mask in masks(search).items() if name != own and mask.sum() > 8)
+    assert pasted["red", "blue"] > 5
+    assert pasted["blue", "red"] + pasted["blue", "green"] > 5
+    assert set(pasted) <= {("red", "blue"), ("green", "blue"), ("blue", "red"), ("blue", "green")}
+
+
+def test_backgrounds_fill_what_the_picture_does_not_cover(tmp_path: Path) -> None:
+    tracks = [make_track(tmp_path, RED), make_track(tmp_path, BLUE)]
+    assert cv2.imwrite(str(tracks[1].frames[0].image), np.full((*SIZE_HW, 3), (220, 20, 20), np.uint8))  # blue, BGR
+    config = replace(PLAIN, max_shift=28.0, same_class_share=0.0, still_share=1.0)
+    plain, filled = (dataset(*tracks, config=replace(config, background_chance=chance)) for chance in (0.0, 1.0))
+    shares = []
+    for i in range(40):
+        for with_fill, without in zip(filled[i].searches, plain[i].searches, strict=True):
+            if "red" in {name for name, mask in masks(without).items() if mask.sum() > 20}:
+                shares.append(float(masks(with_fill)["blue"].float().mean()))
+                assert not masks(without)["blue"].any()
+    assert max(shares) > 0.2  # the object in the corner of its picture
+    assert min(shares) == 0.0
 
 
 def test_search_is_at_most_the_gap_away(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from tests import reference
 from tests.tolerances import Kind, assert_close
-from tracker.training.losses import balanced_logistic_loss
+from tracker.training.losses import balanced_logistic_loss, generalized_iou, overlap_focal_loss
 
 
 def maps(shares: list[float], dtype: torch.dtype, cells: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,3 +57,46 @@ def test_loss_does_not_overflow() -> None:
     labels[0] = 1
     assert_close(balanced_logistic_loss(logits, labels), 5e3, "float32")  # the map that is right costs nothing
     assert_close(balanced_logistic_loss(-logits, labels), 5e3, "float32")
+
+
+DTYPES: list[tuple[torch.dtype, Kind]] = [(torch.float64, "float64"), (torch.float32, "float32")]
+
+
+def drawn_boxes(count: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
+    drawn = torch.rand(count, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.cat([drawn[:, :2] * 30, drawn[:, 2:] * 25 + 1], dim=1).to(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), DTYPES)
+def test_overlaps_of_boxes_are_those_of_the_loop(dtype: torch.dtype, kind: Kind) -> None:
+    a, b = drawn_boxes(40, dtype, 0), drawn_boxes(40, dtype, 1)
+    truth = [reference.generalized_iou(x, y) for x, y in zip(a.double().numpy(), b.double().numpy(), strict=True)]
+    iou, giou = generalized_iou(a, b)
+    assert_close(torch.stack([iou, giou], dim=1), truth, kind)
+    assert (iou == 0).any() and (iou > 0.2).any()  # the draw has both kinds
+
+
+def test_generalized_iou_of_known_boxes() -> None:
+    box = torch.tensor([5.0, 5.0, 4.0, 2.0])
+    apart = torch.tensor([15.0, 5.0, 4.0, 2.0])  # the hull is 14 x 2, of which 12 are covered by neither
+    assert_close(torch.stack(generalized_iou(box, box)), [1, 1], "float64")
+    assert_close(torch.stack(generalized_iou(box, apart)), [0, -12 / 28], "float32")
+
+
+@pytest.mark.parametrize(("dtype", "kind"), DTYPES)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_overlap_focal_loss_is_that_of_the_loop(dtype: torch.dtype, kind: Kind, share: float) -> None:
+    logits, labels = maps([share, share / 2], dtype)
+    overlaps = torch.rand(labels.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(dtype)
+    truth = reference.overlap_focal_loss(*(part.double().numpy() for part in (logits, overlaps, labels)))
+    assert_close(overlap_focal_loss(logits, overlaps, labels > 0), truth, kind)
+
+
+def test_overlap_focal_loss_is_least_at_the_overlap() -> None:
+    overlaps, positive = torch.full((1, 1, 1, 1), 0.7), torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    logits = torch.logit(overlaps).requires_grad_()
+    (gradient,) = torch.autograd.grad(overlap_focal_loss(logits, overlaps, positive), logits)
+    assert abs(float(gradient)) < 1e-6
+    for score in (0.6, 0.8):
+        moved = overlap_focal_loss(torch.logit(torch.full((1, 1, 1, 1), score)), overlaps, positive)
+        assert moved > overlap_focal_loss(logits.detach(), overlaps, positive)

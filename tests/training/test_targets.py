@@ -8,18 +8,21 @@ from tracker.training.targets import response_labels
 
 @pytest.mark.parametrize(("cells", "stride"), [(9, 8), (17, 8), (4, 16), (1, 8)])
 @pytest.mark.parametrize("radius", [3.0, 16.0, 23.5])
-def test_labels_are_those_of_the_loop(cells: int, stride: int, radius: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_labels_are_those_of_the_loop(cells: int, stride: int, radius: float, share: float) -> None:
     rng = np.random.default_rng(0)
-    centres = rng.uniform(-48, 48, (6, 2))
+    boxes = np.hstack([rng.uniform(-48, 48, (6, 2)), rng.uniform(10, 90, (6, 2))])
     positive = [True, True, False, True, True, False]
-    labels = response_labels(torch.tensor(centres, dtype=torch.float32), torch.tensor(positive), cells, stride, radius)
+    shown = torch.tensor(boxes, dtype=torch.float32)
+    labels = response_labels(shown, torch.tensor(positive), cells, stride, radius, share)
     assert labels.shape == (6, 1, cells, cells)
     assert labels.dtype == torch.float32
-    assert np.array_equal(labels.numpy(), reference.response_labels(centres, positive, cells, stride, radius))
+    expected = reference.response_labels(shown.numpy(), positive, cells, stride, radius, share)
+    assert np.array_equal(labels.numpy(), expected)
 
 
 def test_object_in_the_middle_is_the_disc_of_the_paper() -> None:
-    (((disc,),)) = response_labels(torch.zeros(1, 2), torch.tensor([True]), cells=7, stride=8, radius_px=16)
+    (((disc,),)) = response_labels(torch.zeros(1, 4), torch.tensor([True]), cells=7, stride=8, radius_px=16)
     # Two cells: |du|, |dv| in cells with du^2 + dv^2 <= 4.
     assert disc.int().tolist() == [
         [0, 0, 0, 0, 0, 0, 0],
@@ -33,10 +36,12 @@ def test_object_in_the_middle_is_the_disc_of_the_paper() -> None:
 
 
 def test_axes_are_those_of_images() -> None:
-    labels = response_labels(torch.tensor([[16.0, -8.0]]), torch.tensor([True]), cells=9, stride=8, radius_px=1)
+    labels = response_labels(
+        torch.tensor([[16.0, -8.0, 10.0, 10.0]]), torch.tensor([True]), cells=9, stride=8, radius_px=1
+    )
     assert labels.nonzero().tolist() == [[0, 0, 3, 6]]  # a row up, two columns to the right of (4, 4)
 
 
 def test_pair_that_does_not_match_has_no_positive_cell() -> None:
-    labels = response_labels(torch.zeros(3, 2), torch.tensor([False, True, False]), cells=5, stride=8, radius_px=16)
+    labels = response_labels(torch.zeros(3, 4), torch.tensor([False, True, False]), cells=5, stride=8, radius_px=16)
     assert labels.sum((1, 2, 3)).tolist() == [0, 13, 0]

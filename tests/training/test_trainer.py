@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.tolerances import assert_close
 from tests.training.toy import BATCH, SCHEDULE, STEPS, ToyPairs, make_trainer, objective
 from tracker.data.pairs import Pairs
-from tracker.training.trainer import Schedule, Trainer
+from tracker.training.trainer import Schedule, Steps, Trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,11 +75,54 @@ def test_loss_falls(tmp_path: Path) -> None:
     assert sum(done[-10:]) / 10 < 0.5 * sum(done[:5]) / 5
 
 
+def test_learning_rate_may_fall_along_half_a_cosine() -> None:
+    schedule = Schedule(steps=110, warmup_steps=10, lr_start=0.01, lr_end=0.001, fall="cosine")
+    assert_close([schedule.lr(step) for step in (4, 10, 60, 110)], [0.005, 0.01, 0.0055, 0.001], "float64")
+
+
+def test_group_may_take_a_share_of_the_learning_rate(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.optimizer.param_groups[0]["lr_share"] = 0.25
+    losses(trainer, until=3)
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.25 * SCHEDULE.lr(2)
+
+
+def test_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=Steps(clip_norm=1e-3))
+    losses(trainer, until=1)
+    gradients = torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None])
+    assert_close(gradients.norm(), 1e-3, "float32")
+
+
+def test_result_is_the_mean_of_the_weights_over_the_steps(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=Steps(ema=0.75))
+    expected: dict[str, Tensor] = {}
+    for _ in trainer.run(ToyPairs(), BATCH, workers=0):
+        for name, value in trainer.network.state_dict().items():
+            expected[name] = 0.75 * expected[name] + 0.25 * value if name in expected else value.clone()
+    for name, value in trainer.result.state_dict().items():
+        if value.is_floating_point():
+            assert_close(value, expected[name], "float32")
+    assert not torch.equal(trainer.result.state_dict()["0.weight"], trainer.network.state_dict()["0.weight"])
+    without = make_trainer(tmp_path / "without")
+    assert without.result is without.network
+
+
+def test_weights_given_at_the_start_are_the_means_too(tmp_path: Path) -> None:
+    trainer, other = (make_trainer(tmp_path / str(seed), seed, steps=Steps(ema=0.9)) for seed in (0, 1))
+    trainer.restart(other.network.state_dict())
+    for network in (trainer.network, trainer.result):
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, other.network.state_dict()[name])
+
+
 @pytest.mark.parametrize("stopped", [5, 12, STEPS - 1])
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stopped: int) -> None:
-    whole = losses(make_trainer(tmp_path / "whole"))
-    first = losses(make_trainer(tmp_path / "parts"), until=stopped)
-    resumed = make_trainer(tmp_path / "parts", seed=7)  # another start, which the state replaces
+@pytest.mark.parametrize("steps", [Steps(), Steps(clip_norm=0.5, ema=0.9)], ids=["plain", "clipped mean"])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stopped: int, steps: Steps) -> None:
+    whole_run = make_trainer(tmp_path / "whole", steps=steps)
+    whole = losses(whole_run)
+    first = losses(make_trainer(tmp_path / "parts", steps=steps), until=stopped)
+    resumed = make_trainer(tmp_path / "parts", seed=7, steps=steps)  # another start, which the state replaces
     saved = stopped // 5 * 5
     assert resumed.step == saved
     second = losses(resumed)
@@ -91,6 +134,8 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stopped: int) -
     final = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
     for name, tensor in final[0]["network"].items():
         assert torch.equal(tensor, final[1]["network"][name])
+    for name, tensor in whole_run.result.state_dict().items():
+        assert torch.equal(tensor, resumed.result.state_dict()[name])
 
 
 def test_log_has_each_step_once_even_after_a_kill(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tracker.data.pairs import Pairs
-from tracker.training.trainer import Schedule, Trainer
+from tracker.training.trainer import Schedule, Steps, Trainer
 
 STEPS = 30
 BATCH = 4
+PLAIN = Steps()
 SCHEDULE = Schedule(STEPS, warmup_steps=3, lr_start=0.05, lr_end=0.005)
 
 
@@ -33,7 +34,9 @@ class ToyPairs(Dataset[Pairs]):
         searches = torch.randint(0, 256, (2, 3, 2, 2), generator=generator, dtype=torch.uint8)
         values = searches.flatten(1).float() / 255
         centres = values[:, :2] - values[:, 5:7] + 0.01 * torch.randn(2, 2, generator=generator)
-        return Pairs(torch.zeros(3, 2, 2, dtype=torch.uint8), searches, centres, torch.tensor([True, True]))
+        boxes = torch.cat([centres, torch.ones(2, 2)], dim=1)
+        template = torch.zeros(3, 2, 2, dtype=torch.uint8)
+        return Pairs(template, searches, torch.tensor([0.0, 0.0, 1.0, 1.0]), boxes, torch.tensor([True, True]))
 
 
 def objective(network: nn.Module, pairs: Pairs) -> Tensor:
@@ -41,11 +44,13 @@ def objective(network: nn.Module, pairs: Pairs) -> Tensor:
     return (found - pairs.centres.flatten(0, 1)).square().mean()
 
 
-def make_trainer(folder: Path, seed: int = 0, save_every: int = 5, schedule: Schedule = SCHEDULE) -> Trainer:
+def make_trainer(
+    folder: Path, seed: int = 0, save_every: int = 5, schedule: Schedule = SCHEDULE, steps: Steps = PLAIN
+) -> Trainer:
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9)
-    return Trainer(network, objective, optimizer, schedule, folder, save_every)
+    return Trainer(network, objective, optimizer, schedule, folder, save_every, steps)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,35 @@ def cover(crop: Crop, rng: Generator, max_share: float) -> Crop:
     return covered
 
 
+def stretch(crop: Crop, factor: float, size: int) -> Crop:
+    """Return the middle of the crop, size x size, made wider by `factor` and lower by as much around its middle."""
+    middle = (crop.shape[0] - 1) / 2
+    to = (size - 1) / 2
+    # Output pixel (u, v) shows input pixel (middle + (u - to) / factor, middle + (v - to) * factor).
+    matrix = np.array([[1 / factor, 0.0, middle - to / factor], [0.0, factor, middle - to * factor]])
+    return cv2.warpAffine(  # type: ignore[return-value]
+        crop, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def paste(crop: Crop, patch: Crop, box_xywh: tuple[float, float, float, float]) -> Crop:
+    """Lay the ellipse inscribed in a patch (h, w, 3) over a box of the crop, pixels, with a soft rim."""
+    side = crop.shape[0]
+    x, y, w, h = (round(value) for value in box_xywh)
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, side), min(y + h, side)
+    if x1 <= x0 or y1 <= y0:
+        return crop
+    resized = cv2.resize(patch, (w, h), interpolation=cv2.INTER_AREA if w < patch.shape[1] else cv2.INTER_LINEAR)
+    across = (np.arange(w, dtype=np.float32) + 0.5) / w * 2 - 1
+    down = (np.arange(h, dtype=np.float32) + 0.5) / h * 2 - 1
+    radius = np.sqrt(across**2 + down[:, np.newaxis] ** 2)
+    alpha = np.clip((1 - radius) * 5, 0, 1)[y0 - y : y1 - y, x0 - x : x1 - x, np.newaxis]
+    pasted = crop.copy()
+    under = pasted[y0:y1, x0:x1]
+    pasted[y0:y1, x0:x1] = under + alpha * (resized[y0 - y : y1 - y, x0 - x : x1 - x].astype(np.float32) - under)
+    return pasted
+
+
 def turn(crop: Crop, degrees: float, fill: tuple[float, float, float]) -> Crop:
     """Turn the crop around its middle, anticlockwise; what comes from outside is `fill`."""
     side = crop.shape[0]

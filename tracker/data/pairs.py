@@ -1,8 +1,9 @@
 """Turn tracks into training pairs: a template crop and search crops that do or do not show the same object."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tracker.crop import cut, mean_colour, to_batch
-from tracker.data.augment import blur_motion, cover, jitter_colour, to_grey
+from tracker.data.augment import blur_motion, cover, jitter_colour, paste, stretch, to_grey
 from tracker.data.tracks import ObjectTrack, TrackFrame
 from tracker.geometry import Box, CropGeometry, search_side
 from tracker.interface import Frame
@@ -38,6 +39,11 @@ class PairConfig:
     grey_chance: float
     blur_chance: float
     cover_chance: float
+    template_shift: float  # largest shift of the template, crop pixels
+    template_max_scale: float
+    max_stretch: float  # largest factor on the search's width, and its inverse on the height
+    distractor_chance: float  # of another object pasted beside or over the one in the search
+    background_chance: float  # of another picture around the search's, where the crop reaches out of it
 
 
 class Pairs(NamedTuple):
@@ -45,8 +51,14 @@ class Pairs(NamedTuple):
 
     template: Tensor  # (3, T, T) uint8
     searches: Tensor  # (K, 3, S, S) uint8
-    centres: Tensor  # (K, 2), object (u, v) less the crop's middle, crop pixels
+    template_box: Tensor  # (4,), object (u, v) less the crop's middle, and its (w, h), crop pixels
+    boxes: Tensor  # (K, 4), the same of the searches
     positive: Tensor  # (K,) bool
+
+    @property
+    def centres(self) -> Tensor:
+        """Where the searches show the object: (K, 2), (u, v) less the crop's middle, crop pixels."""
+        return self.boxes[..., :2]
 
 
 class PairDataset(Dataset[Pairs]):
@@ -65,6 +77,10 @@ class PairDataset(Dataset[Pairs]):
         if not tracks:
             raise ValueError("no track is left to draw from: the weight of every source is 0")
         self.config = config
+        self.template_view = _View(config.template_size, config.template_shift, config.template_max_scale)
+        self.search_view = _View(
+            config.search_size, config.max_shift, config.max_scale, config.max_stretch, config.background_chance
+        )
         self.seed = seed
         self.length = length
         videos = [track for track in tracks if len(track.frames) > 1]
@@ -86,20 +102,21 @@ class PairDataset(Dataset[Pairs]):
         config = self.config
         track = self._pick_pool(rng).pick(rng)
         first = int(rng.integers(len(track.frames)))
-        template, _ = self._cut(track.frames[first], config.template_size, 0.25 * config.max_shift, rng)
-        flip = bool(rng.random() < 0.5)  # both crops together: the object keeps its side
-        searches, centres, positive = [], [], []
+        template = self._cut(track.frames[first], self.template_view, track, rng)
+        searches = []
+        positive = []
         for _ in range(config.searches_per_template):
             other = self._negative(track, rng) if rng.random() < config.negative_share else None
             frame = _near(track, first, config.max_gap, rng) if other is None else _any_frame(other, rng)
-            search, centre = self._cut(frame, config.search_size, config.max_shift, rng)
-            searches.append(search[:, ::-1] if flip else search)
-            centres.append((-centre[0] if flip else centre[0], centre[1]))
+            searches.append(self._distract(self._cut(frame, self.search_view, track, rng), track, rng))
             positive.append(other is None)
+        if rng.random() < 0.5:  # all crops together: the object keeps its side
+            template, searches = template.flipped(), [search.flipped() for search in searches]
         return Pairs(
-            to_batch([template[:, ::-1] if flip else template])[0],
-            to_batch(searches),
-            torch.tensor(centres, dtype=torch.float32),
+            to_batch([template.image])[0],
+            to_batch([search.image for search in searches]),
+            torch.tensor(template.box_uvwh, dtype=torch.float32),
+            torch.tensor([search.box_uvwh for search in searches], dtype=torch.float32),
             torch.tensor(positive),
         )
 
@@ -115,17 +132,24 @@ class PairDataset(Dataset[Pairs]):
             other = self._pick_pool(rng).pick(rng)
         return None if other.video == track.video else other
 
-    def _cut(self, frame: TrackFrame, size: int, max_shift: float, rng: Generator) -> tuple[Frame, tuple[float, float]]:
-        """Return the augmented crop and where the object's centre lies from its middle, in crop pixels."""
+    def _cut(self, frame: TrackFrame, view: "_View", track: ObjectTrack, rng: Generator) -> "_Shown":
+        """Return the augmented crop and where it shows the object; `track` is what no background may show."""
         config = self.config
         image = _read(frame.image)
         box = Box.from_xywh(*frame.box_xywh)
-        scale = config.max_scale ** rng.uniform(-1, 1)
-        side = search_side(box.w, box.h, config.context, config.template_size, size) * scale
-        du, dv = max_shift * rng.uniform(-1, 1, 2)
-        per_crop = side / size
-        region = CropGeometry(box.cx - du * per_crop, box.cy - dv * per_crop, side, size)
+        scale = view.max_scale ** rng.uniform(-1, 1)
+        per_crop = search_side(box.w, box.h, config.context, config.template_size, 1) * scale
+        du, dv = view.max_shift * rng.uniform(-1, 1, 2)
+        wider = view.max_stretch ** rng.uniform(-1, 1) if view.max_stretch > 1 else 1.0
+        # What is stretched is cut with a margin, so that the stretched crop is full.
+        margin = math.ceil(view.size * (max(wider, 1 / wider) - 1) / 2)
+        size = view.size + 2 * margin
+        region = CropGeometry(box.cx - du * per_crop / wider, box.cy - dv * per_crop * wider, size * per_crop, size)
         crop = cut(image, region, mean_colour(image))
+        if rng.random() < view.background_chance:
+            crop = self._surround(crop, region, image.shape, track, rng)
+        if wider != 1:
+            crop = stretch(crop, wider, view.size)
         crop = jitter_colour(crop, rng, config.colour)
         if rng.random() < config.grey_chance:
             crop = to_grey(crop)
@@ -133,7 +157,76 @@ class PairDataset(Dataset[Pairs]):
             crop = blur_motion(crop, rng, max_length=9)
         if rng.random() < config.cover_chance:
             crop = cover(crop, rng, max_share=0.3)
-        return crop, (du, dv)
+        return _Shown(crop, (du, dv, box.w / per_crop * wider, box.h / per_crop / wider))
+
+    def _surround(
+        self, crop: Frame, region: CropGeometry, shape: tuple[int, ...], track: ObjectTrack, rng: Generator
+    ) -> Frame:
+        """Return the crop with another picture where it reaches out of its own: mean colour would tell the object."""
+        (x0, y0), (x1, y1) = region.to_crop(0, 0), region.to_crop(shape[1], shape[0])
+        left, top, right, bottom = math.ceil(x0), math.ceil(y0), math.floor(x1), math.floor(y1)
+        if left <= 0 and top <= 0 and right >= region.size and bottom >= region.size:
+            return crop
+        other = self._negative(track, rng) or self._pick_pool(rng).pick(rng)
+        if other.video == track.video:
+            return crop
+        image = _read(_any_frame(other, rng).image)
+        height, width = image.shape[:2]
+        side = min(height, width) * rng.uniform(0.7, 1.0)  # inside the picture: there is no plain colour
+        cx = side / 2 + rng.random() * (width - side)
+        cy = side / 2 + rng.random() * (height - side)
+        around = cut(image, CropGeometry(cx, cy, side, region.size), mean_colour(image))
+        inside = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
+        around[inside] = crop[inside]
+        return around
+
+    def _distract(self, search: "_Shown", track: ObjectTrack, rng: Generator) -> "_Shown":
+        """Return the search with another object pasted in, by chance: as large as the true one, beside or over it."""
+        if rng.random() >= self.config.distractor_chance:
+            return search
+        other = self._negative(track, rng)
+        if other is None:
+            return search
+        frame = _any_frame(other, rng)
+        image = _read(frame.image)
+        x, y, w, h = (round(value) for value in frame.box_xywh)
+        patch = image[max(y, 0) : y + h, max(x, 0) : x + w]
+        if patch.shape[0] < 4 or patch.shape[1] < 4:
+            return search
+        patch = jitter_colour(patch, rng, self.config.colour)
+        du, dv, width, height = search.box_uvwh
+        size = rng.uniform(0.6, 1.3) * (width * height / (patch.shape[0] * patch.shape[1])) ** 0.5
+        w, h = max(size * patch.shape[1], 4.0), max(size * patch.shape[0], 4.0)
+        # Its centre lies 0.55 to 1.6 half sizes of both from the object's: from half over it to well beside it.
+        angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.55, 1.6)
+        u = du + reach * math.cos(angle) * (width + w) / 2
+        v = dv + reach * math.sin(angle) * (height + h) / 2
+        middle = self.config.search_size / 2
+        pasted = paste(search.image, patch, (middle + u - w / 2, middle + v - h / 2, w, h))
+        return replace(search, image=pasted)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Say how a crop is cut; see `PairConfig` for the meaning."""
+
+    size: int
+    max_shift: float
+    max_scale: float
+    max_stretch: float = 1.0
+    background_chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Hold a crop and the object in it: centre less the crop's middle, and size, crop pixels."""
+
+    image: Frame
+    box_uvwh: tuple[float, float, float, float]
+
+    def flipped(self) -> "_Shown":
+        u, v, w, h = self.box_uvwh
+        return _Shown(self.image[:, ::-1], (-u, v, w, h))
 
 
 class _Pool:

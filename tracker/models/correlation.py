@@ -46,6 +46,15 @@ def depthwise_cross_correlation(template: Tensor, search: Tensor, backend: Backe
     return _depthwise_convolution(template, search)
 
 
+def pixelwise_cross_correlation(template: Tensor, search: Tensor) -> Tensor:
+    """Correlate each cell of the template apart: cells (N or 1, K, C) on (N, C, H, W) give (N, K, H, W).
+
+    With vectors of norm 1 on both sides these are cosines. Source: Yan et al. 2021 (Alpha-Refine), section 3.2.
+    """
+    n, channels, height, width = search.shape
+    return torch.bmm(template.expand(n, -1, channels), search.flatten(2)).view(n, -1, height, width)
+
+
 def _check_maps(template: Tensor, search: Tensor) -> None:
     """Raise ValueError unless template (N or 1, C, h, w) and search (N, C, H, W) go together."""
     for name, maps in (("template", template), ("search", search)):

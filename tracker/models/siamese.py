@@ -56,7 +56,7 @@ class SiameseNetwork(nn.Module):
         return Features(fine.float(), deep.float())
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
-        """Return the head's output for template (N or 1, C, a, b) and search features (N, C, H, W)."""
+        """Return the SiamFC head's response for template (N or 1, C, a, b) and search features (N, C, H, W)."""
         if self.head is None:
             raise RuntimeError("this network has no head")
         output: Tensor = self.head(template.float(), search.float())

@@ -20,3 +20,31 @@ def balanced_logistic_loss(logits: Tensor, labels: Tensor) -> Tensor:
     weights = share * (positive / n_positive.clamp(min=1) + negative / n_negative.clamp(min=1))
     losses = binary_cross_entropy_with_logits(logits, positive, reduction="none")
     return (weights * losses).sum((1, 2, 3)).mean()
+
+
+def overlap_focal_loss(logits: Tensor, overlaps: Tensor, positive: Tensor) -> Tensor:
+    """Return the loss of a score that is to be the overlap of the cell's box, summed, over the number of positives.
+
+    logits, overlaps, positive: (N, 1, h, w); the overlaps of positive cells are in [0, 1]. A positive cell weighs as
+    much as its overlap; a negative one 0.75 of its squared score, so that the many easy ones do not drown the rest.
+    Source: Zhang et al. 2021 (VarifocalNet), eq. 2.
+    """
+    score = logits.detach().sigmoid()
+    wanted = torch.where(positive, overlaps, torch.zeros_like(overlaps))
+    weights = torch.where(positive, overlaps, 0.75 * score.square())
+    losses = binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return (weights * losses).sum() / positive.sum().clamp(min=1)
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return IoU and generalized IoU of boxes (..., 4) = (cx, cy, w, h).
+
+    Source: Rezatofighi et al. 2019, algorithm 1.
+    """
+    low_a, high_a = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
+    low_b, high_b = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2
+    inter = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
+    hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(-1)
+    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - inter
+    iou = inter / union.clamp(min=1e-9)
+    return iou, iou - (hull - union) / hull.clamp(min=1e-9)

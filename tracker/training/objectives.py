@@ -6,9 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from tracker.data.pairs import Pairs
+from tracker.models import anchors
+from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
-from tracker.training.losses import balanced_logistic_loss
+from tracker.training.losses import balanced_logistic_loss, generalized_iou, overlap_focal_loss
 from tracker.training.targets import response_labels
+
+_BOX_WEIGHT = 2.0  # the score's loss is about twice the boxes' once both are learned
 
 
 def siamfc_objective(
@@ -31,8 +35,47 @@ def siamfc_objective(
         with torch.autocast(device.type, enabled=False):
             logits = network(template, search)
         labels = response_labels(
-            pairs.centres.reshape(n * k, 2), pairs.positive.reshape(n * k), logits.shape[-1], stride, label_radius
+            pairs.boxes.reshape(n * k, 4), pairs.positive.reshape(n * k), logits.shape[-1], stride, label_radius
         )
         return balanced_logistic_loss(logits, labels.to(device))
+
+    return objective
+
+
+def rpn_objective(
+    stride: int, label_radius: float, label_share: float, autocast_dtype: torch.dtype | None
+) -> Callable[[nn.Module, Pairs], Tensor]:
+    """Return the objective of an anchor head: the score is the overlap of the cell's box, the box has the largest GIoU.
+
+    stride: of the deep features, pixels. label_radius, label_share: of the positive cells, see
+    `targets.response_labels`. autocast_dtype: for all but the boxes and the losses.
+    """
+
+    def objective(network: nn.Module, pairs: Pairs) -> Tensor:
+        assert isinstance(network, SiameseNetwork) and isinstance(network.head, RPNHead)
+        n, k = pairs.positive.shape
+        device = next(network.parameters()).device
+        with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            template = network.embed(pairs.template.to(device))
+            code = network.head.encode(template, pairs.template_box.to(device), stride)
+            code = TemplateCode(*(part.repeat_interleave(k, dim=0) for part in code))
+            output = network.head(code, network.features(pairs.searches.to(device).flatten(0, 1)))
+        fine_stride = stride // 2
+        boxes = pairs.boxes.reshape(n * k, 4).to(device)
+        positive = response_labels(
+            boxes.cpu(),
+            pairs.positive.reshape(n * k),
+            output.cls_logits.shape[-1],
+            fine_stride,
+            label_radius,
+            label_share,
+        ).to(device)
+        found = anchors.decode(output.box_deltas, code.size_wh, fine_stride)
+        iou, giou = generalized_iou(found.permute(0, 2, 3, 1), boxes.view(-1, 1, 1, 4))
+        cls_loss = overlap_focal_loss(output.cls_logits, iou.detach().unsqueeze(1), positive > 0)
+        # Each object weighs the same, however many cells it has.
+        share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
+        box_loss = ((1 - giou) * share).sum() / pairs.positive.sum().clamp(min=1)
+        return cls_loss + _BOX_WEIGHT * box_loss
 
     return objective

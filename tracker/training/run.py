@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 
 from tracker import checkpoint
-from tracker.builder import build_network, build_optimizer, inference_dtype, pair_config
+from tracker.builder import build_network, build_objective, build_optimizer, inference_dtype, pair_config
 from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, to_toml
 from tracker.data.pairs import PairDataset
 from tracker.data.tracks import read_tracks
-from tracker.training.objectives import siamfc_objective
-from tracker.training.trainer import Schedule, Trainer
+from tracker.training.trainer import Schedule, Steps, Trainer
 
 _REPORT_EVERY = 50  # steps
 
@@ -62,7 +61,8 @@ def _schedule(settings: TrainConfig) -> Schedule:
     if not 0 < per_step <= settings.pairs:
         step = f"train.batch * train.data.searches_per_template = {per_step}"
         raise ValueError(f"train.pairs = {settings.pairs} must hold a step, {step}, and a step a pair")
-    return Schedule(settings.pairs // per_step, settings.warmup_pairs // per_step, settings.lr_start, settings.lr_end)
+    steps, warmup_steps = settings.pairs // per_step, settings.warmup_pairs // per_step
+    return Schedule(steps, warmup_steps, settings.lr_start, settings.lr_end, settings.lr_fall)
 
 
 def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None) -> Trainer:
@@ -72,8 +72,14 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     network = build_network(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     dtype = None if inference_dtype(device) == torch.float32 else inference_dtype(device)
-    objective = siamfc_objective(network.stride, settings.label_radius, dtype)
-    trainer = Trainer(network, objective, build_optimizer(network, settings), _schedule(settings), out)
+    trainer = Trainer(
+        network,
+        build_objective(network, settings, dtype),
+        build_optimizer(network, settings),
+        _schedule(settings),
+        out,
+        steps=Steps(settings.clip_norm, settings.ema),
+    )
     kept = out / "config.toml"
     if trainer.step and kept.exists() and _recipe(parse(kept.read_text(encoding="utf-8"))) != _recipe(config):
         raise ValueError(f"{out} holds a run of another configuration, see {kept}; choose another folder")
@@ -88,14 +94,19 @@ def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig
 
 
 def _start_from(path: Path, trainer: Trainer, config: Config) -> None:
-    """Load the weights of a file and, if its run of this configuration is unfinished, go on from its step."""
+    """Load the weights of a file and, if its run of this configuration is unfinished, go on from its step.
+
+    A model without a head, such as a backbone that was trained elsewhere, leaves the head as it is.
+    """
     loaded = checkpoint.load(path)
     here, there = trainer.network.state_dict(), loaded.tensors
+    if parse(loaded.config).model.head == "none":
+        there = {name: tensor for name, tensor in here.items() if name.startswith("head.")} | there
     for name in sorted(here.keys() | there.keys()):
         sizes = [str(tuple(tensors[name].shape)) if name in tensors else "missing" for tensors in (here, there)]
         if sizes[0] != sizes[1]:
             raise ValueError(f"{path} does not fit the configuration: {name} is {sizes[1]} there, {sizes[0]} here")
-    trainer.network.load_state_dict(loaded.tensors)
+    trainer.restart(there)
     done = int(loaded.provenance.get("steps", "0"))
     if done < trainer.schedule.steps and _recipe(parse(loaded.config)) == _recipe(config):
         trainer.step, trainer.seconds = done, 3600 * float(loaded.provenance.get("hours", "0"))
@@ -111,7 +122,7 @@ def _write_weights(trainer: Trainer, config: Config, facts: dict[str, str]) -> N
         "torch": torch.__version__,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
-    tensors = {name: _shrunk(tensor.cpu()) for name, tensor in trainer.network.state_dict().items()}
+    tensors = {name: _shrunk(tensor.cpu()) for name, tensor in trainer.result.state_dict().items()}
     weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, metrics={})
     checkpoint.save(trainer.run_dir / "weights.safetensors", weights)
 

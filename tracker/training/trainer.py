@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.data.pairs import Pairs
@@ -22,18 +25,24 @@ _LOG_HEADER = "step,loss,lr,pairs_per_s,waiting"
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast: steps in all, linear warm-up, then a geometric fall of the learning rate."""
+    """How long and how fast: steps in all, linear warm-up, then a fall of the learning rate.
+
+    It falls in geometric steps, or along half a cosine, which stays high for longer.
+    """
 
     steps: int
     warmup_steps: int
     lr_start: float
     lr_end: float
+    fall: Literal["geometric", "cosine"] = "geometric"
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step, 0-based."""
         if step < self.warmup_steps:
             return self.lr_start * (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        if self.fall == "cosine":
+            return self.lr_end + (self.lr_start - self.lr_end) * (1 + math.cos(math.pi * progress)) / 2
         return self.lr_start * math.pow(self.lr_end / self.lr_start, progress)
 
 
@@ -61,8 +70,18 @@ class _From(Sampler[int]):
         return self.length - self.first
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Say how a step is taken beyond the optimizer: see `config.TrainConfig` for the meaning of both."""
+
+    clip_norm: float = 0.0
+    ema: float = 0.0
+
+
 class Trainer:
     """Minimise an objective over batches of pairs.
+
+    Each group of the optimizer takes the schedule's learning rate times its "lr_share", 1 where it names none.
 
     The state in `run_dir` (weights, optimiser, step, seconds so far) is written every `save_every` steps and at the
     end, in one move; a run that finds one there goes on from it. `log.csv` keeps step, loss, learning rate and pairs a
@@ -77,6 +96,7 @@ class Trainer:
         schedule: Schedule,
         run_dir: Path,
         save_every: int = 200,
+        steps: Steps = Steps(),
     ) -> None:
         self.network = network
         self.objective = objective
@@ -84,12 +104,25 @@ class Trainer:
         self.schedule = schedule
         self.run_dir = run_dir
         self.save_every = save_every
+        self.steps = steps
+        average = get_ema_multi_avg_fn(steps.ema)  # type: ignore[no-untyped-call]
+        self.mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
         self.step = 0
         self.seconds = 0.0  # spent on steps, waiting for data included
         run_dir.mkdir(parents=True, exist_ok=True)
         if self._state_path.exists():
             self._resume()
         self._trim_log()
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to keep: the mean of the weights over the last steps, or the weights as they are."""
+        return self.mean.module if self.steps.ema else self.network
+
+    def restart(self, tensors: dict[str, Tensor]) -> None:
+        """Take the network's weights, the mean's too."""
+        self.network.load_state_dict(tensors)
+        self.mean.module.load_state_dict(tensors)
 
     @property
     def _state_path(self) -> Path:
@@ -126,7 +159,7 @@ class Trainer:
 
     def _train_step(self, pairs: Pairs) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(self.step)
+            group["lr"] = self.schedule.lr(self.step) * group.get("lr_share", 1.0)
         loss = self.objective(self.network, pairs)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -137,7 +170,11 @@ class Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.steps.clip_norm:
+            clip_grad_norm_(self.network.parameters(), self.steps.clip_norm)
         self.optimizer.step()
+        if self.steps.ema:
+            self.mean.update_parameters(self.network)
         self.step += 1
         return value
 
@@ -148,6 +185,8 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        if self.steps.ema:
+            state["mean"] = self.mean.state_dict()
         part = self._state_path.with_suffix(".part")
         torch.save(state, part)
         part.replace(self._state_path)
@@ -157,6 +196,8 @@ class Trainer:
             state = torch.load(self._state_path, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.steps.ema:
+                self.mean.load_state_dict(state["mean"])
             self.step = state["step"]
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0]

@@ -1,0 +1,145 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.videos import paint
+from tracker.builder import build_localiser, build_network, load_tracker
+from tracker.config import Config, parse
+from tracker.crop import cut, mean_colour, to_batch
+from tracker.geometry import Box, iou
+from tracker.models.backbones import Features
+from tracker.models.heads import TemplateCode
+from tracker.rpn_localiser import RPNLocaliser, RPNState
+
+CONFIG = parse((Path(__file__).parent.parent / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"))
+BOX = Box(160.0, 120.0, 44.0, 52.0)
+
+
+def make(config: Config = CONFIG) -> RPNLocaliser:
+    torch.manual_seed(0)
+    localiser = build_localiser(build_network(config).eval(), config)
+    assert isinstance(localiser, RPNLocaliser)
+    return localiser
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module")
+def fresh() -> RPNLocaliser:
+    """Return a localiser whose head was never trained, on ImageNet's backbone: the filter works all the same."""
+    localiser = make()
+    localiser.network.backbone = load_tracker("resnet18_online", device="cpu").localiser.network.backbone
+    return localiser
+
+
+def learn(localiser: RPNLocaliser) -> RPNState:
+    frame = paint(BOX)
+    return localiser.learn(frame, BOX, mean_colour(frame))
+
+
+def see(localiser: RPNLocaliser, box: Box) -> Features:
+    frame = paint(box)
+    region = localiser.regions(BOX)[0]
+    return localiser.network.features(to_batch([cut(frame, region, mean_colour(frame))]))
+
+
+def plant(localiser: RPNLocaliser, monkeypatch: pytest.MonkeyPatch, off: tuple[float, float, float, float]) -> None:
+    """Let the head see each crop's object as it is given, but `off`: its centre and its sizes, by shares of the box."""
+
+    def read(code: TemplateCode, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+        (w, h) = code.size_wh[0].tolist()
+        count = len(features.fine)
+        boxes = torch.tensor([off[0] * w, off[1] * h, w * off[2], h * off[3]]).view(1, 4, 1, 1).expand(count, 4, 33, 33)
+        overlaps = torch.zeros(count, 33, 33)
+        overlaps[:, 16, 16] = 0.9
+        return overlaps, boxes
+
+    monkeypatch.setattr(localiser, "_read", read)
+    monkeypatch.setattr(localiser, "_moved", lambda search, box: [])
+
+
+def test_calibration_undoes_what_the_head_sees_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CONFIG.rpn is not None
+    localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, calibration=1.0, size_smoothing=1.0, penalty_k=0.0)))
+    plant(localiser, monkeypatch, (0.1, -0.05, 1.25, 0.8))
+    model = learn(localiser)
+    candidate, index, _ = localiser.locate(model, see(localiser, BOX), BOX)
+    per_crop = localiser.regions(BOX)[0].frame_per_crop
+    assert index == 0
+    assert (candidate.du, candidate.dv) == pytest.approx((0, 0), abs=1e-4)
+    # The size follows by as much as the score says.
+    expected = [1 + candidate.score * (size / true - 1) for size, true in ((44.0, 44.0), (52.0, 52.0))]
+    assert (candidate.w * per_crop / 44, candidate.h * per_crop / 52) == pytest.approx(expected, rel=1e-4)
+
+
+def test_calibration_is_shared_out_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    localiser = make()
+    assert CONFIG.rpn is not None
+    share = CONFIG.rpn.calibration
+    plant(localiser, monkeypatch, (0.0, 0.0, 1.1, 1 / 1.1))
+    assert learn(localiser).calibration == pytest.approx((0, 0, -share * np.log(1.1), share * np.log(1.1)), abs=1e-5)
+    plant(localiser, monkeypatch, (0.0, 0.0, 3.0, 1.0))
+    assert learn(localiser).calibration[2] == pytest.approx(-share * 0.5)
+
+
+def test_moved_crops_all_show_the_object(fresh: RPNLocaliser) -> None:
+    search = fresh.regions(BOX)[0]
+    moved = fresh._moved(search, BOX)
+    assert len(moved) == len(set(moved)) == 4
+    for region in moved:
+        seen = region.box_to_crop(BOX)
+        assert seen.w / 2 < seen.cx < region.size - seen.w / 2
+        assert seen.h / 2 < seen.cy < region.size - seen.h / 2
+
+
+def test_search_has_the_scale_of_the_template(fresh: RPNLocaliser) -> None:
+    assert CONFIG.crop is not None
+    small, large = fresh.regions(BOX)[0], fresh.regions(Box(160, 120, 88, 104))[0]
+    assert large.side == pytest.approx(2 * small.side)
+    assert small.size == CONFIG.crop.search_size
+    code = learn(fresh).code
+    assert code.size_wh[0].tolist() == pytest.approx([44 / small.frame_per_crop, 52 / small.frame_per_crop], rel=1e-5)
+
+
+def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser) -> None:
+    model = learn(fresh)
+    for moved in (Box(160, 120, 44, 52), Box(168, 114, 44, 52), Box(150, 126, 44, 52)):
+        candidate, _, _ = fresh.locate(model, see(fresh, moved), BOX)
+        found = fresh.regions(BOX)[0].box_to_frame(
+            Box(128.5 + candidate.du, 128.5 + candidate.dv, candidate.w, candidate.h)
+        )
+        assert iou(found, moved) > 0.5
+
+
+def test_it_learns_only_from_what_answers(fresh: RPNLocaliser) -> None:
+    model = learn(fresh)
+    candidate, _, after = fresh.locate(model, see(fresh, BOX), BOX)
+    assert candidate.score >= fresh.gate
+    assert after.place.learned == 1
+    assert after.code is model.code
+    blank = Features(torch.zeros(1, 128, 33, 33), torch.zeros(1, 256, 17, 17))
+    candidate, _, after = fresh.locate(model, blank, BOX)
+    assert candidate.score < fresh.gate
+    assert after is model
+    assert np.isfinite([candidate.du, candidate.dv, candidate.w, candidate.h]).all()
+
+
+def test_features_that_are_not_numbers_are_an_error(fresh: RPNLocaliser) -> None:
+    broken = Features(torch.full((1, 128, 33, 33), torch.nan), torch.full((1, 256, 17, 17), torch.nan))
+    with pytest.raises(ValueError, match="not finite"):
+        fresh.locate(learn(fresh), broken, BOX)
+
+
+@pytest.mark.parametrize("table", ["crop", "online", "rpn"])
+def test_missing_table_is_named(table: str) -> None:
+    config = replace(CONFIG, **{table: None})
+    with pytest.raises(ValueError, match=rf"needs the tables .*\[{table}\]"):
+        build_localiser(build_network(config), config)
