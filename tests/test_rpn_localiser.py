@@ -35,7 +35,8 @@ def no_gradients() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def fresh() -> RPNLocaliser:
     """Return a localiser whose head was never trained, on ImageNet's backbone: the filter works all the same."""
-    localiser = make()
+    assert CONFIG.rpn is not None
+    localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, calibration=0.0)))  # that head's boxes mean nothing
     localiser.network.backbone = load_tracker("resnet18_online", device="cpu").localiser.network.backbone
     return localiser
 
@@ -111,7 +112,7 @@ def test_search_has_the_scale_of_the_template(fresh: RPNLocaliser) -> None:
 
 def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
-    for moved in (Box(160, 120, 44, 52), Box(168, 114, 44, 52), Box(150, 126, 44, 52)):
+    for moved in (Box(160, 120, 44, 52), Box(172, 112, 44, 52), Box(146, 129, 44, 52)):
         candidate, _, _ = fresh.locate(model, see(fresh, moved), BOX)
         found = fresh.regions(BOX)[0].box_to_frame(
             Box(128.5 + candidate.du, 128.5 + candidate.dv, candidate.w, candidate.h)
