@@ -148,8 +148,12 @@ def balanced_logistic_loss(logits: Float64, labels: Float64) -> float:
     return total / len(logits)
 
 
-def neighbourhoods(features: Float64, kernel: int) -> Float64:
-    """Copy each cell's k x k neighbourhood, zero outside the map: (d, h, w) -> (h w, d k k)."""
+def neighbourhoods(features: Float64, kernel: int, ring: int = 0) -> Float64:
+    """Copy the k x k neighbourhood of each cell and of a ring around them, zero outside the map.
+
+    features: (d, h, w); the result has a row of d k k numbers for each of the (h + 2 ring) (w + 2 ring) places.
+    """
+    features = np.pad(features, ((0, 0), (ring, ring), (ring, ring)))
     channels, height, width = features.shape
     reach = kernel // 2
     rows = np.zeros((height * width, channels, kernel, kernel))

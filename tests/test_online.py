@@ -74,19 +74,20 @@ def test_learning_keeps_the_sums_of_all_samples_by_age() -> None:
     model = PlaceModel(CONFIG, STRIDE)
     first = state = learned_place(model)
     samples = [(deep_features(2 + i, 9, seed=i), place_of(2 + i, 9)) for i in range(12)]
-    gram, moment = first.first_gram, first.first_moment
+    sums, moment = first.first_correlation, first.first_moment
     for features, offset in samples:
         projected, _ = model.answer(state, features)
         state = model.learn(state, projected, offset)
         labels = online_filter.gaussian_labels(
-            torch.tensor([offset]) / STRIDE + 7.5, 16, torch.tensor([0.2 * 60.0 / STRIDE])
+            torch.tensor([offset]) / STRIDE + 8.5, 18, torch.tensor([0.2 * 60.0 / STRIDE])
         )
-        one_gram, one_moment = online_filter.normal_equations(projected, labels, torch.ones(1), 3)
-        gram, moment = 0.9 * gram + 0.1 * one_gram, 0.9 * moment + 0.1 * one_moment
+        one, one_moment = online_filter.normal_equations(projected, labels, torch.ones(1), 3)
+        sums, moment = 0.9 * sums + 0.1 * one, 0.9 * moment + 0.1 * one_moment
     assert state.learned == 12
-    assert_close(state.gram, gram, "float32")
+    assert_close(state.correlation, sums, "float32")
     # After `first_frames` the first frame keeps its quarter.
-    wanted = online_filter.solve(0.75 * gram + 0.25 * first.first_gram, 0.75 * moment + 0.25 * first.first_moment, 0.01)
+    blended = online_filter.gram(0.75 * sums + 0.25 * first.first_correlation)
+    wanted = online_filter.solve(blended, 0.75 * moment + 0.25 * first.first_moment, 0.01)
     assert (state.weights - wanted).abs().max() < 1e-3 * wanted.abs().max()
 
 

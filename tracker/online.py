@@ -16,9 +16,9 @@ class PlaceState:
     """Hold the filter that finds the target, m = channels * kernel^2, and the sums it is solved from."""
 
     projection: Tensor  # (C, channels)
-    first_gram: Tensor  # (m, m), of the first frame
+    first_correlation: Tensor  # (2k - 1, 2k - 1, d, d), of the first frame
     first_moment: Tensor  # (m,)
-    gram: Tensor  # (m, m), of all frames, the older the less
+    correlation: Tensor  # of all frames, the older the less
     moment: Tensor  # (m,)
     weights: Tensor  # (m,), the filter
     first_peak: float  # its answer on the first frame: what a good match looks like
@@ -53,10 +53,11 @@ class PlaceModel:
         samples = online_filter.project(deep, projection)
         sigma = torch.full((1,), max(config.label_sigma * side, config.min_sigma) / self.stride, device=deep.device)
         labels = self._labels(offsets, deep.shape[-1], sigma)
-        gram, moment = online_filter.normal_equations(samples, labels, weights / weights.sum(), config.kernel)
-        solved = online_filter.solve(gram, moment, config.ridge)
+        shares = weights / weights.sum()
+        correlation, moment = online_filter.normal_equations(samples, labels, shares, config.kernel)
+        solved = online_filter.solve(online_filter.gram(correlation), moment, config.ridge)
         peak = float(online_filter.respond(samples[:1], solved, config.kernel).max())
-        return PlaceState(projection, gram, moment, gram, moment, solved, max(peak, 1e-6), sigma, 0)
+        return PlaceState(projection, correlation, moment, correlation, moment, solved, max(peak, 1e-6), sigma, 0)
 
     def answer(self, state: PlaceState, deep: Tensor) -> tuple[Tensor, Tensor]:
         """Return the projected sample (1, channels, h, h) and the filter's answers (h, h), 1 as on the first frame."""
@@ -68,21 +69,24 @@ class PlaceModel:
         """Learn from a projected sample in which the object lies at `offset` (u, v) from the middle, pixels."""
         config = self.config
         labels = self._labels(torch.tensor([offset], device=sample.device), sample.shape[-1], state.sigma)
-        gram, moment = online_filter.normal_equations(
-            sample, labels, torch.ones(1, device=sample.device), config.kernel
-        )
-        gram = torch.lerp(state.gram, gram, config.rate)
+        one = torch.ones(1, device=sample.device)
+        correlation, moment = online_filter.normal_equations(sample, labels, one, config.kernel)
+        correlation = torch.lerp(state.correlation, correlation, config.rate)
         moment = torch.lerp(state.moment, moment, config.rate)
         learned = state.learned + 1
         share = 1 - (1 - config.first_weight) * min(learned / config.first_frames, 1.0)  # of the first frame
         weights = online_filter.solve(
-            torch.lerp(gram, state.first_gram, share), torch.lerp(moment, state.first_moment, share), config.ridge
+            online_filter.gram(torch.lerp(correlation, state.first_correlation, share)),
+            torch.lerp(moment, state.first_moment, share),
+            config.ridge,
         )
-        return replace(state, gram=gram, moment=moment, weights=weights, learned=learned)
+        return replace(state, correlation=correlation, moment=moment, weights=weights, learned=learned)
 
     def _labels(self, offsets: Tensor, cells: int, sigma: Tensor) -> Tensor:
-        centres = offsets / self.stride + (cells - 1) / 2
-        return online_filter.gaussian_labels(centres, cells, sigma.expand(len(offsets)))
+        """Return wanted answers at all places, one ring or more around the map's cells included."""
+        places = cells + self.config.kernel - 1
+        centres = offsets / self.stride + (places - 1) / 2
+        return online_filter.gaussian_labels(centres, places, sigma.expand(len(offsets)))
 
 
 class BoxModel:

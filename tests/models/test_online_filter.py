@@ -6,12 +6,12 @@ from tests import reference
 from tests.tolerances import assert_close
 from tracker.models.online_filter import (
     gaussian_labels,
+    gram,
     normal_equations,
     principal_directions,
     project,
     respond,
     solve,
-    unfold,
 )
 
 DTYPES = [(torch.float64, "float64"), (torch.float32, "float32")]
@@ -21,30 +21,31 @@ def draw(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torc
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_unfold_copies_neighbourhoods(kernel: int) -> None:
-    features = draw(2, 3, 6, 5)
-    for sample, rows in zip(features, unfold(features, kernel), strict=True):
-        np.testing.assert_array_equal(rows.numpy(), reference.neighbourhoods(sample.numpy(), kernel))
-
-
 @pytest.mark.parametrize(("dtype", "kind"), DTYPES)
-def test_normal_equations_are_those_of_the_stored_samples(dtype: torch.dtype, kind: str) -> None:
-    features, labels, weights = draw(4, 3, 6, 6), draw(4, 6, 6, seed=1), draw(4, seed=2)
-    gram, moment = normal_equations(features.to(dtype), labels.to(dtype), weights.to(dtype), kernel=3)
-    wanted_gram, wanted_moment = np.zeros((27, 27)), np.zeros(27)
+@pytest.mark.parametrize(("kernel", "shape"), [(1, (6, 6)), (3, (6, 6)), (3, (4, 7)), (5, (6, 5))])
+def test_normal_equations_are_those_of_the_stored_samples(
+    dtype: torch.dtype, kind: str, kernel: int, shape: tuple[int, int]
+) -> None:
+    places = tuple(side + kernel - 1 for side in shape)
+    features, labels, weights = draw(4, 3, *shape), draw(4, *places, seed=1), draw(4, seed=2)
+    autocorrelation, moment = normal_equations(features.to(dtype), labels.to(dtype), weights.to(dtype), kernel)
+    size = 3 * kernel**2
+    wanted_gram, wanted_moment = np.zeros((size, size)), np.zeros(size)
     for sample, label, weight in zip(features.numpy(), labels.numpy(), weights.numpy(), strict=True):
-        rows = reference.neighbourhoods(sample, 3)
+        rows = reference.neighbourhoods(sample, kernel, ring=kernel // 2)
         wanted_gram += weight * rows.T @ rows
         wanted_moment += weight * rows.T @ label.reshape(-1)
-    assert_close(gram, wanted_gram, kind)
+    assert_close(gram(autocorrelation), wanted_gram, kind)
     assert_close(moment, wanted_moment, kind)
 
 
 def test_the_solution_is_that_of_conjugate_gradient_on_the_samples() -> None:
-    features, labels = draw(3, 4, 7, 7), draw(3, 7, 7, seed=1)
-    solved = solve(*normal_equations(features, labels, torch.ones(3, dtype=torch.float64), 3), ridge=0.1)
-    rows = np.concatenate([reference.neighbourhoods(sample, 3) for sample in features.numpy()])
+    features, labels = draw(3, 4, 7, 7), draw(3, 9, 9, seed=1)
+    autocorrelation, moment = normal_equations(features, labels, torch.ones(3, dtype=torch.float64), 3)
+    before = gram(autocorrelation)
+    solved = solve(before, moment, ridge=0.1)
+    assert torch.equal(before, gram(autocorrelation))  # not damped in place
+    rows = np.concatenate([reference.neighbourhoods(sample, 3, ring=1) for sample in features.numpy()])
     assert_close(solved, reference.conjugate_gradient(rows, labels.numpy().reshape(-1), 0.1), "float64")
 
 
@@ -79,7 +80,8 @@ def test_projected_samples_have_norm_one() -> None:
 def test_a_plain_map_gives_numbers() -> None:
     features = torch.zeros(1, 6, 4, 4)
     sample = project(features, principal_directions(features, 2))
-    solved = solve(*normal_equations(sample, torch.ones(1, 4, 4), torch.ones(1), 3), ridge=0.01)
+    autocorrelation, moment = normal_equations(sample, torch.ones(1, 6, 6), torch.ones(1), 3)
+    solved = solve(gram(autocorrelation), moment, ridge=0.01)
     assert torch.equal(respond(sample, solved, 3), torch.zeros(1, 4, 4))
 
 
@@ -88,8 +90,9 @@ def test_a_learned_filter_answers_where_the_pattern_is() -> None:
     pattern = draw(8, 3, 3, dtype=torch.float32, seed=5)
     features[0, :, 2:5, 7:10] += pattern
     sample = project(features, torch.eye(8))
-    labels = gaussian_labels(torch.tensor([[8.0, 3.0]]), 12, torch.tensor([0.8]))
-    solved = solve(*normal_equations(sample, labels, torch.ones(1), 3), ridge=1e-3)
+    labels = gaussian_labels(torch.tensor([[9.0, 4.0]]), 14, torch.tensor([0.8]))  # a ring around the cells counts
+    autocorrelation, moment = normal_equations(sample, labels, torch.ones(1), 3)
+    solved = solve(gram(autocorrelation), moment, ridge=1e-3)
     moved = torch.roll(sample, (5, -4), dims=(2, 3))
     row, column = divmod(int(respond(moved, solved, 3).argmax()), 12)
     assert (column, row) == (8 - 4, 3 + 5)

@@ -1,16 +1,18 @@
 """A discriminative correlation filter in closed form, learned online on the features of a backbone.
 
-A filter f of k x k cells over d channels answers each cell of a feature map with the inner product of f and the cell's
-neighbourhood. Written as rows, the neighbourhoods of one map are U (cells, d k k); wanted answers are y (cells,). The
-filter minimises sum |U f - y|^2 + ridge |f|^2 over weighted samples: f = (G + ridge I)^-1 b with G = sum U'U and
-b = sum U'y. G and b are all that must be kept of any number of samples, so memory and time are constant (recursive
-least squares). All functions are stateless; every tensor is float32 or float64.
+A filter f of k x k cells over d channels answers each place with the inner product of f and the place's neighbourhood.
+Places are all those whose neighbourhood reaches into the map: k // 2 more than its cells on each side, where it goes on
+as zero. Written as rows, the neighbourhoods of one map are U (places, d k k); wanted answers are y (places,).
+The filter minimises sum |U f - y|^2 + ridge |f|^2 over weighted samples: f = (G + ridge I)^-1 b with G = sum U'U and
+b = sum U'y. Because all places count, an entry of G depends only on the shift between its two taps: G is the map's
+autocorrelation, (2k - 1)^2 blocks of d x d, laid out k^2 x k^2 times. That is all that must be kept of any number of
+samples, so memory and time are constant (recursive least squares). All functions are stateless; every tensor is float32
+or float64.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
-from torch.nn.functional import unfold as im2col
+from torch.nn.functional import conv2d, pad
 
 
 def principal_directions(features: Tensor, count: int) -> Tensor:
@@ -31,11 +33,6 @@ def project(features: Tensor, projection: Tensor) -> Tensor:
     return projected / norms.view(-1, 1, 1, 1)
 
 
-def unfold(features: Tensor, kernel: int) -> Tensor:
-    """Return the neighbourhoods of each cell, zero outside the map: (N, d, h, w) -> (N, h w, d k k), k odd."""
-    return im2col(features, kernel, padding=kernel // 2).transpose(1, 2)
-
-
 def gaussian_labels(centres: Tensor, cells: int, sigma: Tensor) -> Tensor:
     """Return wanted answers (N, cells, cells): a Gaussian of height 1 around each centre.
 
@@ -49,16 +46,48 @@ def gaussian_labels(centres: Tensor, cells: int, sigma: Tensor) -> Tensor:
 
 
 def normal_equations(features: Tensor, labels: Tensor, weights: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
-    """Return G (m, m) and b (m,), m = d k k, of samples (N, d, h, w) with labels (N, h, w) and weights (N,)."""
-    rows = unfold(features, kernel)
-    weighted = rows * weights.view(-1, 1, 1)
-    gram = torch.einsum("nlm,nlk->mk", weighted, rows)
-    return gram, torch.einsum("nlm,nl->m", weighted, labels.flatten(1))
+    """Return the autocorrelation (2k - 1, 2k - 1, d, d) and b (d k k,) of samples (N, d, h, w) with weights (N,).
+
+    labels: (N, h + k - 1, w + k - 1), of all places. See `gram` for the order of the autocorrelation.
+    """
+    n, channels, height, width = features.shape
+    reach = kernel - 1
+    cells = features.permute(0, 2, 3, 1)  # (N, h, w, d)
+    # With `reach` zeros after each row of the map, a shift by (dy, dx) is one offset in the flat map.
+    row = width + reach
+    flat = pad(cells, (0, 0, 0, reach)).flatten(1, 2)  # (N, L, d)
+    length = flat.shape[1]
+    longer = pad(flat, (0, 0, reach, reach * row + reach)).contiguous()
+    shifted = longer.as_strided(
+        (n, kernel, 2 * reach + 1, length, channels), (longer.stride(0), row * channels, channels, channels, 1)
+    )  # [n, dy, dx + reach, x] is the cell at x + (dy, dx)
+    weighted = (flat * weights.view(-1, 1, 1)).transpose(1, 2)[:, None, None]
+    below = torch.matmul(weighted, shifted).sum(0)  # (k, 2k - 1, d, d): shifts down; those up are their mirror
+    autocorrelation = torch.cat([below[1:].flip(0, 1).transpose(2, 3), below])
+    windows = labels.unfold(1, height, 1).unfold(2, width, 1).reshape(n, kernel * kernel, height * width)
+    moments = torch.matmul(windows * weights.view(-1, 1, 1), cells.flatten(1, 2)).sum(0)  # (k k, d), taps reversed
+    return autocorrelation, moments.flip(0).T.flatten()
 
 
-def solve(gram: Tensor, moment: Tensor, ridge: float) -> Tensor:
+def gram(autocorrelation: Tensor) -> Tensor:
+    """Return G (d k k, d k k) from the autocorrelation (2k - 1, 2k - 1, d, d).
+
+    Entry [dy + k - 1, dx + k - 1, c, e] of it sums, over the map, channel c times channel e (dy, dx) further on.
+    """
+    shifts, _, channels, _ = autocorrelation.shape
+    kernel = (shifts + 1) // 2
+    at = torch.arange(kernel, device=autocorrelation.device)
+    between = at.view(1, -1) - at.view(-1, 1) + kernel - 1  # of two taps
+    block = (between.view(kernel, 1, kernel, 1) * shifts + between.view(1, kernel, 1, kernel)).flatten()
+    taps = kernel * kernel
+    blocks = autocorrelation.flatten(0, 1).flatten(1).index_select(0, block).view(taps, taps, channels, channels)
+    return blocks.permute(2, 0, 3, 1).reshape(channels * taps, channels * taps)
+
+
+def solve(matrix: Tensor, moment: Tensor, ridge: float) -> Tensor:
     """Return f (m,) = (G + ridge I)^-1 b, by Cholesky."""
-    damped = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    damped = matrix.clone()
+    damped.diagonal().add_(ridge)
     return torch.cholesky_solve(moment.unsqueeze(1), torch.linalg.cholesky(damped)).squeeze(1)
 
 
