@@ -25,7 +25,8 @@ LAYERS = (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
         *("training.targets", "video_writer", "box_files", "window", "models.batch"),
     ),
-    ("online", "models.heads", "loop", "views", "data.otb", "data.got10k", "data.pairs"),
+    ("views",),
+    ("online", "models.heads", "loop", "data.otb", "data.got10k", "data.pairs"),
     ("training.trainer",),  # it takes the batches of data.pairs
     ("models.siamese",),
     ("localisers", "rpn_localiser", "verifier", "training.objectives"),

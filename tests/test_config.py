@@ -98,6 +98,14 @@ def test_what_a_tracker_does_not_need_may_be_left_out() -> None:
     assert parse(TEXT).online is None
 
 
+def test_table_is_left_out_by_false() -> None:
+    online = (Path(__file__).parent.parent / "configs" / "resnet18_online.toml").read_text(encoding="utf-8")
+    assert parse(online).online is not None
+    assert parse(online, ["online=false"]).online is None
+    with pytest.raises(ValueError, match=r"setting online must be a table, got True"):
+        parse(online, ["online=true"])
+
+
 def test_config_cannot_be_changed() -> None:
     config = parse(TEXT)
     with pytest.raises(dataclasses.FrozenInstanceError):

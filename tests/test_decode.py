@@ -134,6 +134,30 @@ def test_decoding_changes_neither_input_nor_later_results() -> None:
     assert np.array_equal(responses, before)
 
 
+@pytest.mark.parametrize("cells", [CELLS, CELLS + 5, CELLS + 6])
+def test_filter_decides_by_its_share(cells: int) -> None:
+    """The filter's map is wider than the response; the middles agree."""
+    config = replace(CONFIG, window_influence=0.0)
+    responses = np.stack([flat(-3), peak(-2, 3), flat(-3)])
+    offsets = np.arange(cells) - (cells - 1) / 2
+    answers = np.exp(-((offsets[:, None] - 4) ** 2 + (offsets[None, :] + 5) ** 2) / 8).astype(np.float32)
+    for share, place, score in ((0.2, (-2, 3), 0.8 / (1 + np.exp(-3))), (0.8, (4, -5), 0.8 + 0.2 / (1 + np.exp(3)))):
+        pyramid = ResponsePyramid(replace(config, filter_share=share), STRIDE)
+        candidate, scale = pyramid.decode(responses, SIZE, np.stack([answers] * 3))
+        assert scale == 1
+        assert (candidate.dv, candidate.du) == pytest.approx((place[0] * STRIDE, place[1] * STRIDE), abs=1.5 * PIXEL)
+        assert candidate.score == pytest.approx(score, abs=0.02)  # bicubic interpolation overshoots
+
+
+def test_window_weighs_with_a_filter_too() -> None:
+    two = np.maximum(peak(0, 1, height=5.8), peak(0, -7, height=6))
+    responses, answers = np.stack([flat(-3), two, flat(-3)]), np.zeros((3, CELLS, CELLS), np.float32)
+    free, _ = ResponsePyramid(replace(CONFIG, window_influence=0.0), STRIDE).decode(responses, SIZE, answers)
+    held, _ = ResponsePyramid(CONFIG, STRIDE).decode(responses, SIZE, answers)
+    assert abs(free.du + 7 * STRIDE) < STRIDE / 2
+    assert abs(held.du - STRIDE) < STRIDE / 2
+
+
 RPN = RPNConfig(filter_share=0.5, penalty_k=0.0, size_smoothing=1.0, window_influence=0.0, calibration=0.0)
 
 

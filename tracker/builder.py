@@ -70,7 +70,9 @@ def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
         return RPNLocaliser(network, config.crop, config.online, config.rpn)
     if config.scale_search is None or config.crop is None:
         raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
-    return ScaleSearchLocaliser(network, ResponsePyramid(config.scale_search, network.stride), config.crop)
+    return ScaleSearchLocaliser(
+        network, ResponsePyramid(config.scale_search, network.stride), config.crop, config.online
+    )
 
 
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:

@@ -34,6 +34,7 @@ class ScaleSearchConfig:
     size_smoothing: float
     window_influence: float
     upsample: int
+    filter_share: float = 0.0  # of the place's score, where there is an online filter; the rest is the head's
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class RPNConfig:
     size_smoothing: float
     window_influence: float
     calibration: float  # share of the first frame's correction that later boxes get
+    template_rate: float = 0.1
+    template_share: float = 0.0
+    template_gate: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +243,9 @@ def _build(kind: type, tree: Mapping[str, Any], prefix: str) -> Any:  # noqa: AN
 
 def _check(kind: Any, value: Any, name: str) -> Any:  # noqa: ANN401 - types are data here
     origin = get_origin(kind)
-    if origin in (Union, types.UnionType):  # only "X | None" is used, and TOML has no null
+    if origin in (Union, types.UnionType):  # only "X | None" is used; TOML has no null, so false stands for it
+        if value is False:
+            return None
         return _check(next(option for option in get_args(kind) if option is not type(None)), value, name)
     if origin is Literal:
         if value not in get_args(kind):

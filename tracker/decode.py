@@ -1,6 +1,5 @@
 """Read response maps: where the object is and how large, in pixels of the search crop."""
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -47,11 +46,14 @@ class ResponsePyramid:
         self.factors: tuple[float, ...] = tuple(float(config.scale_step**e) for e in exponents)
         self._penalties = np.where(exponents == 0, 1.0, config.scale_penalty)
 
-    def decode(self, responses: Response, size_wh: tuple[float, float]) -> tuple[Candidate, int]:
+    def decode(
+        self, responses: Response, size_wh: tuple[float, float], answers: Response | None = None
+    ) -> tuple[Candidate, int]:
         """Return the candidate and the index of its scale.
 
         responses: (scales, h, h) logits, one a scale factor in `factors`. size_wh: of the object in crop pixels. The
-        candidate's size is smoothed, in pixels of the crop of the scale that won.
+        candidate's size is smoothed, in pixels of the crop of the scale that won. answers: (scales, a, a) of an online
+        filter with the same stride, about 1 on the object.
         """
         config = self.config
         cells = responses.shape[-1] * config.upsample
@@ -61,11 +63,17 @@ class ResponsePyramid:
         middle = config.scales // 2
         scale = int(np.argmax(heights)) if heights.max() > heights[middle] + _FLAT else middle
         response = large[scale]
-        lifted = response - response.min()
-        mixed = config.window_influence * cosine_window(cells)
-        if lifted.max() > _FLAT:
-            mixed = mixed + (1 - config.window_influence) * lifted / lifted.sum()
-        row, column = np.unravel_index(int(np.argmax(mixed)), mixed.shape)
+        likely = _logistic(response)
+        if answers is None:
+            lifted = response - response.min()
+            ranked = config.window_influence * cosine_window(cells)
+            if lifted.max() > _FLAT:
+                ranked = ranked + (1 - config.window_influence) * lifted / lifted.sum()
+        else:
+            likely = (1 - config.filter_share) * likely + config.filter_share * self._spread(answers[scale], cells)
+            window = cosine_window(cells) / cosine_window(cells).max()
+            ranked = likely * (1 - config.window_influence + config.window_influence * window)
+        row, column = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
         pixel = self.stride / config.upsample
         factor = self.factors[scale]
         # In the crop of this scale the object would keep its size; the smoothed size lies between that and 1 / factor.
@@ -75,9 +83,20 @@ class ResponsePyramid:
             dv=(float(row) + 0.5 - cells / 2) * pixel,
             w=size_wh[0] * size,
             h=size_wh[1] * size,
-            score=0.5 * (1 + math.tanh(float(response[row, column]) / 2)),  # the logistic function, without overflow
+            score=min(max(float(likely[row, column]), 0.0), 1.0),
         )
         return candidate, scale
+
+    def _spread(self, answers: Response, cells: int) -> Response:
+        """Return the middle (cells, cells) of answers, enlarged as the responses are."""
+        side = len(answers) * self.config.upsample
+        large = cv2.resize(answers, (side, side), interpolation=cv2.INTER_CUBIC)
+        margin = (side - cells) // 2
+        return large[margin : margin + cells, margin : margin + cells]  # type: ignore[return-value]
+
+
+def _logistic(logits: Response) -> Response:
+    return np.asarray((1 + np.tanh(logits / 2)) / 2, np.float32)  # without overflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """How a target is found in the features of its search crops: one way a class, all behind one protocol."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +15,8 @@ from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.models.backbones import Features
 from tracker.models.siamese import SiameseNetwork
-from tracker.online import BoxModel, OnlineState, PlaceModel, parabola_peak
-from tracker.views import VIEWS, cut_view
+from tracker.online import BoxModel, OnlineState, PlaceModel, PlaceState, parabola_peak
+from tracker.views import cut_views
 
 _CONTEXT = 0.5  # of the square that `online.search_factor` multiplies
 _FINE_STRIDE = 8  # of the fine features of every backbone
@@ -38,31 +40,66 @@ class Localiser(Protocol):
         """
 
 
-class ScaleSearchLocaliser:
-    """SiamFC: correlate the template with crops of several scales and take the best peak."""
+@dataclass(frozen=True, slots=True)
+class ScaleSearchState:
+    """Hold the template's features (1, C, h, w) and, where one is learned, the filter."""
 
-    def __init__(self, network: SiameseNetwork, decoder: ResponsePyramid, crop: CropConfig) -> None:
+    template: Tensor
+    place: PlaceState | None
+
+
+class ScaleSearchLocaliser:
+    """SiamFC: correlate the template with crops of several scales and take the best peak, with an online filter's help.
+
+    The head chooses the scale; the place is where head and filter together answer best.
+    """
+
+    def __init__(
+        self, network: SiameseNetwork, decoder: ResponsePyramid, crop: CropConfig, online: OnlineConfig | None
+    ) -> None:
+        """Take the network, what reads its responses, the crops, and the settings of the filter; None: without."""
         self.network = network
         self.decoder = decoder
         self.crop = crop
+        self.online = online
+        self.place = None if online is None else PlaceModel(online, network.stride)
 
-    def learn(self, frame: Frame, box: Box, fill: Fill) -> Tensor:
-        """Return the template's features (1, C, h, w)."""
+    def learn(self, frame: Frame, box: Box, fill: Fill) -> ScaleSearchState:
+        """Return the template's features and the filter learned from views of the first frame."""
         side = context_side(box.w, box.h, self.crop.context)
         region = CropGeometry(box.cx, box.cy, side, self.crop.template_size)
-        return self.network.embed(to_batch([cut(frame, region, fill)], self.network.mean.device))
+        template = self.network.embed(to_batch([cut(frame, region, fill)], self.network.mean.device))
+        place = None
+        if self.place is not None:
+            search = self._region(box, 1.0)
+            features = self.network.features(to_batch(cut_views(frame, search, fill), self.network.mean.device))
+            place = self.place.learn_views(features.deep, search.box_to_crop(box))
+        return ScaleSearchState(template, place)
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square a scale around the last place."""
+        return [self._region(box, factor) for factor in self.decoder.factors]
+
+    def _region(self, box: Box, factor: float) -> CropGeometry:
         crop = self.crop
         side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
-        return [CropGeometry(box.cx, box.cy, side * factor, crop.search_size) for factor in self.decoder.factors]
+        return CropGeometry(box.cx, box.cy, side * factor, crop.search_size)
 
-    def locate(self, model: Tensor, features: Features, box: Box) -> tuple[Candidate, int, Tensor]:
-        """Return the highest peak over the scales; the template stays what it was."""
-        responses = self.network(model, features.deep)[:, 0].cpu().numpy()
+    def locate(self, model: ScaleSearchState, features: Features, box: Box) -> tuple[Candidate, int, ScaleSearchState]:
+        """Return the highest peak over the scales; the template stays what it was, the filter learns."""
+        responses = self.network(model.template, features.deep)[:, 0].cpu().numpy()
         per_crop = search_side(box.w, box.h, self.crop.context, self.crop.template_size, 1)
-        candidate, scale = self.decoder.decode(responses, (box.w / per_crop, box.h / per_crop))
+        size_wh = box.w / per_crop, box.h / per_crop
+        if self.place is None or self.online is None or model.place is None:
+            candidate, scale = self.decoder.decode(responses, size_wh)
+            return candidate, scale, model
+        seen = [self.place.answer(model.place, features.deep[i : i + 1]) for i in range(len(responses))]
+        candidate, scale = self.decoder.decode(
+            responses, size_wh, np.stack([answers.cpu().numpy() for _, answers in seen])
+        )
+        if candidate.score >= self.online.gate:
+            place = self.place.learn(model.place, seen[scale][0], (candidate.du, candidate.dv))
+            model = replace(model, place=place)
         return candidate, scale, model
 
 
@@ -80,16 +117,10 @@ class OnlineLocaliser:
     def learn(self, frame: Frame, box: Box, fill: Fill) -> OnlineState:
         """Return the filters learned from views of the first frame."""
         region = self.regions(box)[0]
-        device = self.network.mean.device
-        features = self.network.features(to_batch([cut_view(frame, region, fill, view) for view in VIEWS], device))
-        size_wh = (box.w / region.frame_per_crop, box.h / region.frame_per_crop)
-        place = self.place.learn_first(
-            features.deep,
-            torch.zeros(len(VIEWS), 2, device=device),  # the object is in the middle of every view
-            torch.tensor([view.weight for view in VIEWS], device=device),
-            (size_wh[0] * size_wh[1]) ** 0.5,
-        )
-        return OnlineState(place, self.box.learn_first(features.fine[:1], Box(0.0, 0.0, *size_wh)))
+        features = self.network.features(to_batch(cut_views(frame, region, fill), self.network.mean.device))
+        shown = region.box_to_crop(box)
+        place = self.place.learn_views(features.deep, shown)
+        return OnlineState(place, self.box.learn_first(features.fine[:1], Box(0.0, 0.0, shown.w, shown.h)))
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square around the last place."""

@@ -9,6 +9,7 @@ from tracker.config import BoxRegressionConfig, OnlineConfig
 from tracker.geometry import Box
 from tracker.models import box_regression, online_filter
 from tracker.models.box_regression import BoxRegression
+from tracker.views import VIEWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,12 @@ class PlaceModel:
         solved = online_filter.solve(online_filter.gram(correlation), moment, config.ridge)
         peak = float(online_filter.respond(samples[:1], solved, config.kernel).max())
         return PlaceState(projection, correlation, moment, correlation, moment, solved, max(peak, 1e-6), sigma, 0)
+
+    def learn_views(self, deep: Tensor, box: Box) -> PlaceState:
+        """Learn from features (len(VIEWS), C, h, h) of all views of an object of the size of `box`, crop pixels."""
+        weights = torch.tensor([view.weight for view in VIEWS], device=deep.device)
+        middle = torch.zeros(len(VIEWS), 2, device=deep.device)
+        return self.learn_first(deep, middle, weights, (box.w * box.h) ** 0.5)
 
     def answer(self, state: PlaceState, deep: Tensor) -> tuple[Tensor, Tensor]:
         """Return the projected sample (1, channels, h, h) and the filter's answers (h, h), 1 as on the first frame."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
 
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut, to_batch
@@ -17,7 +17,7 @@ from tracker.models.backbones import Features
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 from tracker.online import PlaceModel, PlaceState
-from tracker.views import VIEWS, cut_view
+from tracker.views import cut_views
 
 _FINE_STRIDE = 8  # of the head's maps
 _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved for the calibration
@@ -27,6 +27,8 @@ _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved
 class RPNState:
     """Hold what is known of a target: the template's code, the filter, and what the given box means."""
 
+    first: TemplateCode
+    recent: TemplateCode
     code: TemplateCode
     place: PlaceState
     calibration: tuple[float, float, float, float]  # given box less the head's: (dx, dy) over its size, log sizes
@@ -56,17 +58,12 @@ class RPNLocaliser:
         code = self.head.encode(template, torch.tensor([[0.0, 0.0, *size_wh]], device=device), self.network.stride)
         search = self.regions(box)[0]
         moved = self._moved(search, box)
-        crops = [cut_view(frame, search, fill, view) for view in VIEWS] + [cut(frame, one, fill) for one in moved]
-        features = self.network.features(to_batch(crops, device))
-        place = self.place.learn_first(
-            features.deep[: len(VIEWS)],
-            torch.zeros(len(VIEWS), 2, device=device),
-            torch.tensor([view.weight for view in VIEWS], device=device),
-            (size_wh[0] * size_wh[1]) ** 0.5,
-        )
-        shown = Features(*(torch.cat([maps[:1], maps[len(VIEWS) :]]) for maps in features))
+        views = cut_views(frame, search, fill)
+        features = self.network.features(to_batch(views + [cut(frame, one, fill) for one in moved], device))
+        place = self.place.learn_views(features.deep[: len(views)], Box(0.0, 0.0, *size_wh))
+        shown = Features(*(torch.cat([maps[:1], maps[len(views) :]]) for maps in features))
         truth = torch.tensor([_centred(one.box_to_crop(box), one.size) for one in (search, *moved)], device=device)
-        return RPNState(code, place, self._calibrate(code, shown, truth))
+        return RPNState(code, code, code, place, self._calibrate(code, shown, truth))
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square around the last place."""
@@ -92,7 +89,28 @@ class RPNLocaliser:
         if candidate.score >= self.gate:
             place = self.place.learn(model.place, sample, (candidate.du, candidate.dv))
             model = replace(model, place=place)
+            if config.template_share and candidate.score >= config.template_gate:
+                model = self._remember(model, features.deep, candidate)
         return candidate, 0, model
+
+    def _remember(self, model: RPNState, deep: Tensor, seen: Candidate) -> RPNState:
+        """Return the model with a template that is, in part, what the object looked like of late."""
+        box = torch.tensor([[seen.du, seen.dv, seen.w, seen.h]], device=deep.device)
+        now = self.head.encode_at(deep, box, self.network.stride)
+        rate, share = self.config.template_rate, self.config.template_share
+        recent = TemplateCode(
+            normalize(torch.lerp(model.recent.kernels, now.kernels, rate), dim=2),
+            model.first.inside,
+            torch.lerp(model.recent.gate, now.gate, rate),
+            model.first.size_wh,
+        )
+        code = TemplateCode(
+            normalize(torch.lerp(model.first.kernels, recent.kernels, share), dim=2),
+            model.first.inside,
+            torch.lerp(model.first.gate, recent.gate, share),
+            model.first.size_wh,
+        )
+        return replace(model, recent=recent, code=code)
 
     def _read(self, code: TemplateCode, features: Features) -> tuple[Tensor, Tensor]:
         """Return overlaps (N, h, w) and boxes (N, 4, h, w) as the head sees them."""

@@ -29,6 +29,11 @@ VIEWS = (
 )
 
 
+def cut_views(frame: Frame, region: CropGeometry, fill: Fill) -> list[Frame]:
+    """Return the crop of each of VIEWS; the object in the middle of the region is in the middle of all of them."""
+    return [cut_view(frame, region, fill, view) for view in VIEWS]
+
+
 def cut_view(frame: Frame, region: CropGeometry, fill: Fill, view: View) -> Frame:
     """Return the view's crop; the middle of the region stays in the middle."""
     crop = cut(frame, CropGeometry(region.cx, region.cy, region.side * view.scale, region.size), fill)
