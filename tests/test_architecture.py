@@ -16,6 +16,7 @@ LAYERS = (
             "models.backbones",
             "models.correlation_numba",
             "models.online_filter",
+            "models.online_filter_numba",
             "models.box_regression",
             "models.anchors",
         ),

@@ -1,9 +1,12 @@
+from typing import Protocol
+
 import numpy as np
 import pytest
 import torch
 
 from tests import reference
 from tests.tolerances import assert_close
+from tracker.models import online_filter_numba
 from tracker.models.online_filter import (
     gaussian_labels,
     gram,
@@ -21,39 +24,88 @@ def draw(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torc
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
+class Path(Protocol):
+    """What both paths offer, on NumPy arrays."""
+
+    def normal_equations(
+        self, features: np.ndarray, labels: np.ndarray, weights: np.ndarray, kernel: int
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def gram(self, autocorrelation: np.ndarray) -> np.ndarray: ...
+
+    def solve(self, matrix: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray: ...
+
+    def respond(self, features: np.ndarray, weights: np.ndarray, kernel: int) -> np.ndarray: ...
+
+
+class TorchPath:
+    """The functions of `online_filter` on NumPy arrays."""
+
+    @staticmethod
+    def normal_equations(
+        features: np.ndarray, labels: np.ndarray, weights: np.ndarray, kernel: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        sums = normal_equations(*(torch.from_numpy(part) for part in (features, labels, weights)), kernel)
+        return sums[0].numpy(), sums[1].numpy()
+
+    @staticmethod
+    def gram(autocorrelation: np.ndarray) -> np.ndarray:
+        return gram(torch.from_numpy(autocorrelation)).numpy()
+
+    @staticmethod
+    def solve(matrix: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:
+        return solve(torch.from_numpy(matrix), torch.from_numpy(moment), ridge).numpy()
+
+    @staticmethod
+    def respond(features: np.ndarray, weights: np.ndarray, kernel: int) -> np.ndarray:
+        return respond(torch.from_numpy(features), torch.from_numpy(weights), kernel).numpy()
+
+
+PATHS = pytest.mark.parametrize("path", [TorchPath, online_filter_numba], ids=["torch", "numba"])
+
+
+@PATHS
 @pytest.mark.parametrize(("dtype", "kind"), DTYPES)
 @pytest.mark.parametrize(("kernel", "shape"), [(1, (6, 6)), (3, (6, 6)), (3, (4, 7)), (5, (6, 5))])
 def test_normal_equations_are_those_of_the_stored_samples(
-    dtype: torch.dtype, kind: str, kernel: int, shape: tuple[int, int]
+    path: Path, dtype: torch.dtype, kind: str, kernel: int, shape: tuple[int, int]
 ) -> None:
     places = tuple(side + kernel - 1 for side in shape)
-    features, labels, weights = draw(4, 3, *shape), draw(4, *places, seed=1), draw(4, seed=2)
-    autocorrelation, moment = normal_equations(features.to(dtype), labels.to(dtype), weights.to(dtype), kernel)
+    features, labels, weights = (
+        part.to(dtype).numpy() for part in (draw(4, 3, *shape), draw(4, *places, seed=1), draw(4, seed=2))
+    )
+    autocorrelation, moment = path.normal_equations(features, labels, weights, kernel)
     size = 3 * kernel**2
     wanted_gram, wanted_moment = np.zeros((size, size)), np.zeros(size)
-    for sample, label, weight in zip(features.numpy(), labels.numpy(), weights.numpy(), strict=True):
-        rows = reference.neighbourhoods(sample, kernel, ring=kernel // 2)
+    for sample, label, weight in zip(features, labels, weights, strict=True):
+        rows = reference.neighbourhoods(sample.astype(np.float64), kernel, ring=kernel // 2)
         wanted_gram += weight * rows.T @ rows
         wanted_moment += weight * rows.T @ label.reshape(-1)
-    assert_close(gram(autocorrelation), wanted_gram, kind)
+    assert autocorrelation.dtype == moment.dtype == features.dtype
+    assert_close(path.gram(autocorrelation), wanted_gram, kind)
     assert_close(moment, wanted_moment, kind)
 
 
-def test_the_solution_is_that_of_conjugate_gradient_on_the_samples() -> None:
-    features, labels = draw(3, 4, 7, 7), draw(3, 9, 9, seed=1)
-    autocorrelation, moment = normal_equations(features, labels, torch.ones(3, dtype=torch.float64), 3)
-    before = gram(autocorrelation)
-    solved = solve(before, moment, ridge=0.1)
-    assert torch.equal(before, gram(autocorrelation))  # not damped in place
-    rows = np.concatenate([reference.neighbourhoods(sample, 3, ring=1) for sample in features.numpy()])
-    assert_close(solved, reference.conjugate_gradient(rows, labels.numpy().reshape(-1), 0.1), "float64")
+@PATHS
+def test_the_solution_is_that_of_conjugate_gradient_on_the_samples(path: Path) -> None:
+    features, labels = draw(3, 4, 7, 7).numpy(), draw(3, 9, 9, seed=1).numpy()
+    autocorrelation, moment = path.normal_equations(features, labels, np.ones(3), 3)
+    matrix = path.gram(autocorrelation)
+    solved = path.solve(matrix, moment, 0.1)
+    assert np.array_equal(matrix, path.gram(autocorrelation))  # not damped in place
+    rows = np.concatenate([reference.neighbourhoods(sample, 3, ring=1) for sample in features])
+    assert_close(solved, reference.conjugate_gradient(rows, labels.reshape(-1), 0.1), "float64")
 
 
+@PATHS
 @pytest.mark.parametrize(("dtype", "kind"), DTYPES)
-def test_the_response_is_the_neighbourhoods_times_the_filter(dtype: torch.dtype, kind: str) -> None:
-    features, weights = draw(2, 3, 6, 5), draw(27, seed=1)
-    wanted = np.stack([reference.neighbourhoods(sample, 3) @ weights.numpy() for sample in features.numpy()])
-    assert_close(respond(features.to(dtype), weights.to(dtype), 3).flatten(1), wanted, kind)
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_the_response_is_the_neighbourhoods_times_the_filter(
+    path: Path, dtype: torch.dtype, kind: str, kernel: int
+) -> None:
+    features, weights = draw(2, 3, 6, 5).to(dtype).numpy(), draw(3 * kernel**2, seed=1).to(dtype).numpy()
+    wanted = [reference.neighbourhoods(sample.astype(np.float64), kernel) @ weights for sample in features]
+    assert_close(path.respond(features, weights, kernel).reshape(2, -1), np.stack(wanted), kind)
 
 
 def test_labels_are_gaussians_around_their_centres() -> None:
