@@ -77,8 +77,8 @@ def time_paths(paths: dict[str, Callable[[], object]], budget_s: float) -> dict[
 def report(budget_s: float) -> Iterator[str]:
     """Yield the lines of the report."""
     yield "# The online filter\n"
-    yield "Written by `python -m benchmarks.online_filter --out benchmarks/online_filter.md`, which says how to read it."
-    yield ""
+    command = "python -m benchmarks.online_filter --out benchmarks/online_filter.md"
+    yield f"Written by `{command}`, which says how to read it.\n"
     yield f"{machine()} One thread.\n"
     yield "| channels | kernel | unknowns | operation | path | best us | median us | p95 us |"
     yield "|---:|---:|---:|---|---|---:|---:|---:|"

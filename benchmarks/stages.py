@@ -37,6 +37,8 @@ from tracker.geometry import Box
 from tracker.interface import Frame
 from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser
 from tracker.models import online_filter
+from tracker.online import PlaceModel
+from tracker.rpn_localiser import RPNLocaliser
 from tracker.siamese_tracker import SiameseTracker
 
 ASSETS = Path(tracker.__file__).parent / "assets"
@@ -44,7 +46,7 @@ ASSETS = Path(tracker.__file__).parent / "assets"
 CROP, CASTS, FINE, DEEP = "crop, batch", "normalisation, casts", "backbone to fine", "backbone, fine to deep"
 PROJECTION, PEAK, CORRECTION = "projection", "response, peak", "box correction"
 NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
-CORRELATION, DECODE = "correlation", "decode"
+CORRELATION, HEAD, DECODE = "correlation", "head", "decode"
 REST, UPDATE, INIT = "rest", "update", "init"
 
 PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
@@ -76,22 +78,37 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     if isinstance(localiser, OnlineLocaliser):
         return [
             *common,
-            (online_filter, "project", PROJECTION),
-            (localiser.place, "answer", PEAK),
+            *learning(localiser.place),
             (localiser, "locate", PEAK),
             (localiser.box, "correct", CORRECTION),
-            (localiser.place, "learn", NORMAL),
-            (online_filter, "solve", SOLVE),
             (localiser.box, "learn", BOX_LEARNING),
+        ]
+    if isinstance(localiser, RPNLocaliser):
+        return [
+            *common,
+            (localiser.head, "forward", HEAD),
+            *learning(localiser.place),
+            (localiser, "locate", DECODE),
         ]
     if isinstance(localiser, ScaleSearchLocaliser):
         return [
             *common,
             (network, "forward", CORRELATION),
+            *(learning(localiser.place) if localiser.place else []),
             (localiser.decoder, "decode", DECODE),
             (localiser, "locate", DECODE),
         ]
     raise ValueError(f"no stages are known of a {type(localiser).__name__}; add them to `places`")
+
+
+def learning(place: PlaceModel) -> list[tuple[object, str, str]]:
+    """Return what to put clocks on in the online filter."""
+    return [
+        (online_filter, "project", PROJECTION),
+        (place, "answer", PEAK),
+        (place, "learn", NORMAL),
+        (online_filter, "solve", SOLVE),
+    ]
 
 
 def stage_names(follower: SiameseTracker) -> list[str]:

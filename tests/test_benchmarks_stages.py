@@ -18,7 +18,7 @@ from tracker.siamese_tracker import SiameseTracker
 ROOT = Path(__file__).parent.parent
 ONLINE_STAGES = (
     *("crop, batch", "normalisation, casts", "backbone to fine", "backbone, fine to deep", "projection"),
-    *("response, peak", "box correction", "normal equations", "solve", "box learning", "rest", "**update**", "init"),
+    *("response, peak", "normal equations", "solve", "box correction", "box learning", "rest", "**update**", "init"),
 )
 
 
@@ -82,6 +82,18 @@ def test_the_scale_search_model_has_its_own_stages() -> None:
     fine = 123**2 * 96 * 3 * 121 + 57**2 * 256 * 48 * 25
     deep = 26**2 * 384 * 256 * 9 + 24**2 * 384 * 192 * 9 + 22**2 * 256 * 192 * 9
     assert (figures.work.fine_macs, figures.work.deep_macs) == (3 * fine, 3 * deep)
+
+
+def test_the_anchor_model_has_its_own_stages() -> None:
+    config = parse((ROOT / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"))
+    torch.manual_seed(0)
+    follower = SiameseTracker(build_localiser(build_network(config).eval(), config), config.lost)
+    frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
+    figures = stages.measure(follower, frames, boxes, updates=2)
+    names = stages.stage_names(follower)
+    learned = ["projection", "response, peak", "normal equations", "solve"]
+    assert names == [*ONLINE_STAGES[:4], "head", *learned, "decode", "rest"]
+    assert {len(figures.stages[name]) for name in names if name not in learned[2:]} == {2}
 
 
 def test_the_tracker_is_as_before_and_so_are_its_boxes() -> None:
