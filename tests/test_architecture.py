@@ -27,14 +27,14 @@ LAYERS = (
         *("training.targets", "video_writer", "box_files", "window", "models.batch"),
     ),
     ("views",),
-    ("online", "models.heads", "loop", "data.otb", "data.got10k", "data.pairs"),
+    ("online", "models.heads", "loop", "data.otb", "data.got10k", "data.pairs", "data.check"),
     ("training.trainer",),  # it takes the batches of data.pairs
     ("models.siamese",),
     ("localisers", "rpn_localiser", "verifier", "training.objectives"),
     ("siamese_tracker",),
     ("builder", "evaluation"),
     ("evaluation_toolkit", "training.run"),
-    ("cli_track", "cli_eval", "cli_train"),
+    ("cli_track", "cli_eval", "cli_train", "cli_data"),
     ("cli",),
     ("__main__",),
 )

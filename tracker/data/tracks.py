@@ -31,27 +31,42 @@ def read_tracks(index: Path) -> list[ObjectTrack]:
     no frame. Raises ValueError naming file and line for anything else that does not fit.
     """
     tracks = []
-    try:
-        lines = index.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the tracks in {index}: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(index), 1):
         try:
-            row = json.loads(line)
-            frames = tuple(
-                TrackFrame(index.parent / frame["image"], _box(frame["box"]))
-                for frame in row["frames"]
-                if frame["box"][2] > 0 and frame["box"][3] > 0
-            )
-            source, video, label = (_text(value) for value in (row.get("set", ""), row["video"], row["class"]))
-            track = ObjectTrack(source, video, label, frames)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{index}, line {number}: not a track ({type(error).__name__}: {error})") from error
+            track = parse_track(line, index.parent)
+        except ValueError as error:
+            raise ValueError(f"{index}, line {number}: {error}") from error
         if track.frames:
             tracks.append(track)
     if not tracks:
         raise ValueError(f"no tracks in {index}")
     return tracks
+
+
+def read_lines(index: Path) -> list[str]:
+    """Return the lines of an index of tracks. Raises ValueError where it cannot be read."""
+    try:
+        return index.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the tracks in {index}: {error}") from error
+
+
+def parse_track(line: str, folder: Path) -> ObjectTrack:
+    """Return the track of one line; image paths are relative to `folder`, frames with an empty box are left out.
+
+    Raises ValueError for what is no track.
+    """
+    try:
+        row = json.loads(line)
+        frames = tuple(
+            TrackFrame(folder / frame["image"], _box(frame["box"]))
+            for frame in row["frames"]
+            if frame["box"][2] > 0 and frame["box"][3] > 0
+        )
+        source, video, label = (_text(value) for value in (row.get("set", ""), row["video"], row["class"]))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not a track ({type(error).__name__}: {error})") from error
+    return ObjectTrack(source, video, label, frames)
 
 
 def _box(values: list[float]) -> tuple[float, float, float, float]:

@@ -1,0 +1,132 @@
+"""Look a set of training tracks over: what is in it, what is wrong with it, and what it looks like."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tracker.crop import cut, mean_colour
+from tracker.data.tracks import ObjectTrack, TrackFrame, parse_track, read_lines
+from tracker.geometry import Box, CropGeometry, context_side
+from tracker.interface import Frame
+
+_LEAST_SIDE = 4.0  # pixels: of a smaller object nothing can be learned
+_LEAST_INSIDE = 0.5  # of the box's area in the picture
+_TILE = 128  # pixels of a picture on the contact sheet
+_TILES = 3  # of a track: its first frame, its middle one and its last
+_COLUMNS = 4  # tracks side by side
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Name what is wrong: in which line of the index, with which picture (empty: with the line itself), and how."""
+
+    line: int
+    image: str
+    what: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """Hold what was found so far."""
+
+    tracks: int = 0
+    stills: int = 0  # tracks of one frame
+    frames: int = 0
+    videos: set[str] = field(default_factory=set)
+    labels: Counter[str] = field(default_factory=Counter)  # tracks by class
+    sources: Counter[str] = field(default_factory=Counter)  # tracks by set
+    problems: list[Problem] = field(default_factory=list)
+
+
+def check_tracks(index: Path, progress: Callable[[float], None]) -> Findings:
+    """Read every line and every picture of an index and return what is there; tell the share done after each line.
+
+    Raises ValueError for an index that cannot be read. What is wrong inside it is a finding, not an error.
+    """
+    findings = Findings()
+    first_seen: dict[tuple[str, TrackFrame], int] = {}
+    lines = read_lines(index)
+    for number, line in enumerate(lines, 1):
+        try:
+            track = parse_track(line, index.parent)
+        except ValueError as error:
+            findings.problems.append(Problem(number, "", str(error)))
+        else:
+            findings.problems += [Problem(number, image, what) for image, what in _look_at(track, index.parent)]
+            if track.frames:
+                _count(findings, track)
+                first = first_seen.setdefault((track.video, track.frames[0]), number)
+                if first != number:
+                    findings.problems.append(Problem(number, "", f"the track of line {first} again"))
+        progress(number / len(lines))
+    return findings
+
+
+def _count(findings: Findings, track: ObjectTrack) -> None:
+    findings.tracks += 1
+    findings.stills += len(track.frames) == 1
+    findings.frames += len(track.frames)
+    findings.videos.add(track.video)
+    findings.labels[track.label] += 1
+    findings.sources[track.source] += 1
+
+
+def _look_at(track: ObjectTrack, folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield (picture, what is wrong) of each frame."""
+    if not track.frames:
+        yield "", "no frame has a box"
+    for frame in track.frames:
+        for what in _wrong_with(frame):
+            yield str(frame.image.relative_to(folder)), what
+
+
+def _wrong_with(frame: TrackFrame) -> list[str]:
+    if not frame.image.is_file():
+        return ["there is no such picture"]
+    image = cv2.imread(str(frame.image), cv2.IMREAD_COLOR)
+    if image is None:
+        return ["the picture cannot be decoded"]
+    x, y, w, h = frame.box_xywh
+    height, width = image.shape[:2]
+    inside = max(min(x + w, width) - max(x, 0), 0) * max(min(y + h, height) - max(y, 0), 0)
+    shown = f"box {x:g},{y:g},{w:g},{h:g} in a picture of {width}x{height}"
+    wrong = []
+    if inside < _LEAST_INSIDE * w * h:
+        wrong.append(f"{shown}: less than half of it is in the picture")
+    if min(w, h) < _LEAST_SIDE:
+        wrong.append(f"{shown}: smaller than {_LEAST_SIDE:g} pixels")
+    return wrong
+
+
+def contact_sheet(tracks: list[ObjectTrack], count: int) -> Frame:
+    """Return a picture of `count` tracks spread over the list: first, middle and last frame of each, with the box.
+
+    Pictures that cannot be read are left grey.
+    """
+    count = min(count, len(tracks))
+    chosen = [tracks[at] for at in np.linspace(0, len(tracks) - 1, count).astype(int)] if count else []
+    rows = -(-max(count, 1) // _COLUMNS)
+    sheet = np.full((rows * _TILE, _COLUMNS * _TILES * _TILE, 3), 96, np.uint8)
+    for number, track in enumerate(chosen):
+        last = len(track.frames) - 1
+        for tile, at in enumerate((0, last // 2, last)):
+            top = number // _COLUMNS * _TILE
+            left = (number % _COLUMNS * _TILES + tile) * _TILE
+            image = cv2.imread(str(track.frames[at].image), cv2.IMREAD_COLOR_RGB)
+            if image is not None:
+                sheet[top : top + _TILE, left : left + _TILE] = _tile(image, track.frames[at])  # type: ignore[arg-type]
+    return sheet
+
+
+def _tile(image: Frame, frame: TrackFrame) -> Frame:
+    box = Box.from_xywh(*frame.box_xywh)
+    region = CropGeometry(box.cx, box.cy, 1.5 * context_side(box.w, box.h, 0.5), _TILE)
+    tile = np.ascontiguousarray(cut(image, region, mean_colour(image)))
+    shown = region.box_to_crop(box)
+    x, y, w, h = shown.to_xywh()
+    cv2.rectangle(tile, (round(x), round(y)), (round(x + w), round(y + h)), (0, 230, 118), 1)
+    return tile
