@@ -27,7 +27,17 @@ LAYERS = (
         *("training.targets", "video_writer", "box_files", "window", "models.batch"),
     ),
     ("views",),
-    ("online", "models.heads", "loop", "data.otb", "data.got10k", "data.pairs", "data.check"),
+    (
+        "online",
+        "models.heads",
+        "loop",
+        "data.otb",
+        "data.got10k",
+        "data.pairs",
+        "data.check",
+        "data.track_writer",
+        "annotation",
+    ),
     ("training.trainer",),  # it takes the batches of data.pairs
     ("models.siamese",),
     ("localisers", "rpn_localiser", "verifier", "training.objectives"),

@@ -1,11 +1,16 @@
 """`siamtrack data ...`: look after training data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
+    from tracker.annotation import JpegFrames, Proposal
+    from tracker.geometry import Box
+
 _LISTED = 20  # problems that are printed one by one
+_LEAST_TRUST = 0.5  # of a proposal: below it is not kept, and a key is asked for
 
 
 def check_command(
@@ -57,3 +62,85 @@ def _write(path: Path, picture: object) -> None:
         raise ValueError(f"cannot write {path}: name a .png or .jpg file") from error
     if not written:
         raise ValueError(f"cannot write {path}: is there such a folder, and may you write there?")
+
+
+def annotate_command(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Video file, image folder or quoted glob pattern.")],
+    keys: Annotated[
+        list[str],
+        typer.Option("--key", metavar="N:X,Y,W,H", help="Box in frame N, drawn by hand; repeat it where it is wanted."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the training set; the track is added or replaced.")],
+    label: Annotated[str, typer.Option("--class", help="What kind of thing it is.")] = "object",
+    name: Annotated[str, typer.Option(help="Name of this object among those of the video.")] = "0",
+    every: Annotated[int, typer.Option(help="Keep every so manieth frame, and all keys.", min=1)] = 3,
+    start: Annotated[int, typer.Option(help="First frame, counted from 0.")] = 0,
+    end: Annotated[int | None, typer.Option(help="Frame to stop before.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="VIDEO", help="Write the video with the proposed boxes, to look at.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model that tracks between the keys.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> int:
+    """Make a training track of your own video from a few boxes drawn by hand.
+
+    Between two keys the object is tracked from both; where the tracks disagree no frame is kept, and another key there
+    helps. Frames are counted from 0, as `siamtrack track --boxes` numbers them.
+    """
+    from tracker.annotation import JpegFrames, propose
+    from tracker.builder import load_tracker
+    from tracker.data.track_writer import write_track
+    from tracker.frames import open_frames
+
+    boxes = dict(_parse_key(text) for text in keys)
+    with open_frames(source, start, end) as opened:
+        if opened.live:
+            raise ValueError(f"{source} is live; record it first, and annotate the file")
+        frames, fps = JpegFrames(opened), opened.fps
+    proposals = propose(load_tracker(model, device), frames, {at - start: box for at, box in boxes.items()})
+    trusted = [(start + p.frame, frames[p.frame], p.box) for p in proposals if p.trust >= _LEAST_TRUST]
+    kept = [shown for shown in trusted if (shown[0] - start) % every == 0 or shown[0] in boxes]
+    count, index = write_track(out, Path(source).stem or "video", name, label, kept)
+    typer.echo(f"{count} of {len(frames)} frames kept; the track is in {index}")
+    _ask_for_keys(proposals, start, start + len(frames))
+    if preview is not None:
+        _write_preview(preview, frames, proposals, fps)
+        typer.echo(f"the boxes are drawn in {preview}")
+    return 0
+
+
+def _ask_for_keys(proposals: "list[Proposal]", start: int, end: int) -> None:
+    from tracker.annotation import doubtful_spans
+
+    for first, last in doubtful_spans(proposals, _LEAST_TRUST):
+        typer.echo(f"frames {start + first} to {start + last} are doubtful: add a --key among them")
+    lost = start + proposals[-1].frame + 1
+    if lost < end:
+        typer.echo(f"lost at frame {lost}: add a --key after it if the object is still there")
+
+
+def _parse_key(text: str) -> tuple[int, "Box"]:
+    from tracker.geometry import Box
+
+    number, _, numbers = text.partition(":")
+    try:
+        x, y, w, h = (float(part) for part in numbers.split(","))
+        return int(number), Box.from_xywh(x, y, w, h)
+    except ValueError:
+        raise ValueError(f"--key must be N:X,Y,W,H, frame and pixels, such as 30:120,80,64,48, got {text!r}") from None
+
+
+def _write_preview(path: Path, frames: "JpegFrames", proposals: "list[Proposal]", fps: float | None) -> None:
+    from tracker.draw import draw_predictions
+    from tracker.frames import DEFAULT_FPS
+    from tracker.interface import Prediction
+    from tracker.video_writer import VideoWriter
+
+    rate = fps or DEFAULT_FPS
+    height, width = frames[0].shape[:2]
+    by_frame = {proposal.frame: proposal for proposal in proposals}
+    with VideoWriter(path, rate, (height, width)) as video:
+        for at in range(len(frames)):
+            found = by_frame.get(at)
+            shown = [Prediction(found.box, found.trust, found.trust < _LEAST_TRUST)] if found else []
+            video.write(draw_predictions(frames[at], shown, at), at / rate)

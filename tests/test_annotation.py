@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.videos import paint
+from tracker.annotation import JpegFrames, Proposal, doubtful_spans, propose
+from tracker.cli import main
+from tracker.crop import cut
+from tracker.data.check import check_tracks
+from tracker.data.track_writer import shown_part, write_track
+from tracker.data.tracks import read_tracks
+from tracker.frames import open_frames
+from tracker.geometry import Box, CropGeometry, iou
+from tracker.interface import Frame, Prediction
+from tracker.video_writer import VideoWriter
+
+
+class Drifting:
+    """Stay where it was told, but `drift` pixels further right at each update; lost after some of them."""
+
+    def __init__(self, drift: float, updates: int = 1000) -> None:
+        self.drift, self.updates = drift, updates
+
+    def init(self, frame: Frame, box: Box) -> None:
+        self.box, self.left = box, self.updates
+
+    def update(self, frame: Frame) -> Prediction:
+        self.box = Box(self.box.cx + self.drift, self.box.cy, self.box.w, self.box.h)
+        self.left -= 1
+        return Prediction(self.box, 0.8, self.left < 0)
+
+
+FRAMES = [np.zeros((100, 200, 3), np.uint8)] * 11
+KEY = Box(50, 50, 20, 20)
+
+
+def test_between_keys_the_nearer_counts_for_most() -> None:
+    keys = {0: KEY, 10: Box(50, 50, 20, 80)}  # a tracker that stays put, keys of two heights
+    found = propose(Drifting(0.0), FRAMES, {0: KEY, 10: Box(50, 50, 20, 39)})
+    assert [p.frame for p in found] == list(range(11))
+    assert found[0] == Proposal(0, KEY, 1.0)
+    assert found[5].box.h == pytest.approx((20 * 39) ** 0.5)  # half way, by the log
+    assert found[5].trust == pytest.approx(20 / 39)
+    assert [round(p.box.h, 3) for p in found] == sorted(round(p.box.h, 3) for p in found)
+    apart = propose(Drifting(0.0), FRAMES, keys)  # an overlap of a quarter: no blend of two wrongs
+    assert {p.box.h for p in apart[1:5]} == {20}
+    assert {p.box.h for p in apart[6:10]} == {80}
+    assert doubtful_spans(apart, 0.5) == [(1, 9)]
+
+
+def test_tracks_of_both_ways_are_blended() -> None:
+    found = propose(Drifting(0.4), FRAMES, {0: KEY, 10: KEY})
+    # Forwards it is at 0.4 n, backwards at 0.4 (10 - n); each counts by nearness.
+    assert [p.box.cx - 50 for p in found] == pytest.approx([2 * 0.4 * n * (10 - n) / 10 for n in range(11)])
+
+
+def test_after_the_last_key_the_tracker_goes_on_until_it_is_lost() -> None:
+    found = propose(Drifting(1.0, updates=4), FRAMES, {3: KEY})
+    assert [(p.frame, p.box.cx, p.trust) for p in found] == [(3, 50, 1.0), *((3 + n, 50 + n, 0.8) for n in range(1, 5))]
+
+
+def test_spans_of_doubt_are_joined() -> None:
+    trusts = [1.0, 0.4, 0.3, 0.9, 0.2, 1.0, 0.1]
+    found = [Proposal(at, KEY, trust) for at, trust in enumerate(trusts)]
+    assert doubtful_spans(found, 0.5) == [(1, 2), (4, 4), (6, 6)]
+    assert doubtful_spans(found, 0.0) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({}, "give at least one key"),
+        ({0: KEY, 11: KEY}, "keys must lie in the 11 frames, counted from 0, got 0 to 11"),
+        ({-1: KEY}, "got -1 to -1"),
+        ({0: KEY, 5: Box(500, 50, 20, 20)}, "outside the 200x100 frame"),
+    ],
+)
+def test_keys_that_do_not_fit_are_refused(keys: dict[int, Box], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        propose(Drifting(0.0), FRAMES, keys)
+
+
+def test_frames_are_held_as_jpeg() -> None:
+    frame = paint(Box(80, 80, 44, 52))
+    held = JpegFrames([frame, frame[::-1]])
+    assert len(held) == 2
+    assert held[1].shape == frame.shape
+    assert np.abs(held[0].astype(int) - frame).mean() < 3
+    assert np.abs(held[1].astype(int) - frame[::-1]).mean() < 3
+
+
+@pytest.mark.parametrize("box", [Box(160, 120, 20, 12), Box(10, 20, 30, 30), Box(160, 120, 200, 150)])
+def test_part_of_a_frame_shows_the_same_object(box: Box) -> None:
+    frame = paint(box)
+    part, shown = shown_part(frame, box)
+    one, other = (
+        cut(image, CropGeometry(where.cx, where.cy, 0.9 * min(where.w, where.h), 32), (0.0, 0.0, 0.0))
+        for image, where in ((frame, box), (part, shown))
+    )
+    # Blurred, since one of them may be scaled down on the way.
+    assert np.abs(cv2.blur(one, (5, 5)).astype(int) - cv2.blur(other, (5, 5))).mean() < 4
+    assert shown.w * shown.h <= 150**2
+    assert shown.w / shown.h == pytest.approx(box.w / box.h, rel=0.02)
+
+
+def test_track_is_written_as_training_reads_it_and_replaced_by_its_name(tmp_path: Path) -> None:
+    boxes = [Box(80 + 3 * i, 80, 44, 52) for i in range(4)]
+    frames = [(10 * i, paint(box), box) for i, box in enumerate(boxes)]
+    assert write_track(tmp_path, "my clip", "dog/1", "dog", frames) == (4, tmp_path / "tracks.jsonl")
+    write_track(tmp_path, "my clip", "2", "cat", frames[:1])
+    write_track(tmp_path, "my clip", "dog/1", "dog", frames[1:])  # again, with a frame less
+    cat, dog = read_tracks(tmp_path / "tracks.jsonl")
+    assert (cat.label, dog.label, dog.video) == ("cat", "dog", "my clip")
+    assert [frame.image.name for frame in dog.frames] == ["000010.jpg", "000020.jpg", "000030.jpg"]
+    assert [frame.box_xywh[2:] for frame in dog.frames] == [(44, 52)] * 3
+    assert check_tracks(tmp_path / "tracks.jsonl", lambda _: None).problems == []
+    assert len(list(tmp_path.rglob("*.jpg"))) == 4
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    with VideoWriter(path, 10.0, (240, 320)) as video:
+        for i in range(13):
+            video.write(paint(Box(80 + 5 * i, 80 + 2 * i, 44, 52)), i / 10)
+    return path
+
+
+def test_command_makes_a_track_of_a_video(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["--key", "2:68,58,44,52", "--key", "9:103,72,44,52"]
+    preview = tmp_path / "preview.mp4"
+    data = tmp_path / "data"
+    options = ["--out", str(data), "--class", "spot", "--every", "4", "--preview", str(preview)]
+    assert main(["data", "annotate", str(clip), *keys, *options]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("5 of 13 frames kept")
+    assert "doubtful" not in out
+    (track,) = read_tracks(data / "tracks.jsonl")
+    assert (track.video, track.label) == ("clip", "spot")
+    assert [frame.image.stem for frame in track.frames] == ["000002", "000004", "000008", "000009", "000012"]
+    row = json.loads((data / "tracks.jsonl").read_text())
+    assert row["track"] == "clip:0"
+    with open_frames(preview) as frames:
+        assert sum(1 for _ in frames) == 13
+
+
+def test_command_proposes_what_is_true(clip: Path) -> None:
+    from tracker.builder import load_tracker
+
+    with open_frames(clip) as opened:
+        found = propose(
+            load_tracker(device="cpu"), JpegFrames(opened), {0: Box(80, 80, 44, 52), 12: Box(140, 104, 44, 52)}
+        )
+    assert min(iou(p.box, Box(80 + 5 * p.frame, 80 + 2 * p.frame, 44, 52)) for p in found) > 0.7
+
+
+@pytest.mark.parametrize("text", ["80,80,44,52", "x:1,2,3,4", "0:1,2,3", "0:1,2,3,y", "1.5:1,2,3,4"])
+def test_key_that_cannot_be_read_is_one_line(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert main(["data", "annotate", str(clip), "--key", text, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("siamtrack: error: --key must be N:X,Y,W,H")
+    assert list(tmp_path.iterdir()) == []
