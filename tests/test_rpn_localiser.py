@@ -123,14 +123,25 @@ def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser)
 def test_it_learns_only_from_what_answers(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
     candidate, _, after = fresh.locate(model, see(fresh, BOX), BOX)
-    assert candidate.score >= fresh.gate
+    assert CONFIG.online is not None and after.place is not None
+    assert candidate.score >= CONFIG.online.gate
     assert after.place.learned == 1
     assert after.code is model.code
     blank = Features(torch.zeros(1, 128, 33, 33), torch.zeros(1, 256, 17, 17))
     candidate, _, after = fresh.locate(model, blank, BOX)
-    assert candidate.score < fresh.gate
+    assert candidate.score < CONFIG.online.gate
     assert after is model
     assert np.isfinite([candidate.du, candidate.dv, candidate.w, candidate.h]).all()
+
+
+def test_without_a_filter_the_head_decides_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    localiser = make(replace(CONFIG, online=None))
+    plant(localiser, monkeypatch, (0.2, 0.0, 1.0, 1.0))
+    model = learn(localiser)
+    assert model.place is None
+    candidate, _, after = localiser.locate(model, see(localiser, Box(200, 150, 44, 52)), BOX)
+    assert candidate.score == pytest.approx(0.9)  # what the head was made to say
+    assert after is model
 
 
 def test_features_that_are_not_numbers_are_an_error(fresh: RPNLocaliser) -> None:
@@ -139,7 +150,7 @@ def test_features_that_are_not_numbers_are_an_error(fresh: RPNLocaliser) -> None
         fresh.locate(learn(fresh), broken, BOX)
 
 
-@pytest.mark.parametrize("table", ["crop", "online", "rpn"])
+@pytest.mark.parametrize("table", ["crop", "rpn"])
 def test_missing_table_is_named(table: str) -> None:
     config = replace(CONFIG, **{table: None})
     with pytest.raises(ValueError, match=rf"needs the tables .*\[{table}\]"):

@@ -65,8 +65,8 @@ def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
             raise ValueError("a model without a head needs an [online] table to find anything")
         return OnlineLocaliser(network, config.online)
     if config.model.head == "rpn":
-        if config.crop is None or config.online is None or config.rpn is None:
-            raise ValueError("the rpn head needs the tables [crop], [online] and [rpn]")
+        if config.crop is None or config.rpn is None:
+            raise ValueError("the rpn head needs the tables [crop] and [rpn]")
         return RPNLocaliser(network, config.crop, config.online, config.rpn)
     if config.scale_search is None or config.crop is None:
         raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")

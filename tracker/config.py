@@ -46,9 +46,6 @@ class RPNConfig:
     size_smoothing: float
     window_influence: float
     calibration: float  # share of the first frame's correction that later boxes get
-    template_rate: float = 0.1
-    template_share: float = 0.0
-    template_gate: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,6 @@ class ScaleSearchLocaliser:
         self.network = network
         self.decoder = decoder
         self.crop = crop
-        self.online = online
         self.place = None if online is None else PlaceModel(online, network.stride)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> ScaleSearchState:
@@ -90,14 +89,14 @@ class ScaleSearchLocaliser:
         responses = self.network(model.template, features.deep)[:, 0].cpu().numpy()
         per_crop = search_side(box.w, box.h, self.crop.context, self.crop.template_size, 1)
         size_wh = box.w / per_crop, box.h / per_crop
-        if self.place is None or self.online is None or model.place is None:
+        if self.place is None or model.place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
             return candidate, scale, model
         seen = [self.place.answer(model.place, features.deep[i : i + 1]) for i in range(len(responses))]
         candidate, scale = self.decoder.decode(
             responses, size_wh, np.stack([answers.cpu().numpy() for _, answers in seen])
         )
-        if candidate.score >= self.online.gate:
+        if candidate.score >= self.place.config.gate:
             place = self.place.learn(model.place, seen[scale][0], (candidate.du, candidate.dv))
             model = replace(model, place=place)
         return candidate, scale, model

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut, to_batch
@@ -27,26 +27,25 @@ _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved
 class RPNState:
     """Hold what is known of a target: the template's code, the filter, and what the given box means."""
 
-    first: TemplateCode
-    recent: TemplateCode
     code: TemplateCode
-    place: PlaceState
+    place: PlaceState | None  # where a filter is learned
     calibration: tuple[float, float, float, float]  # given box less the head's: (dx, dy) over its size, log sizes
 
 
 class RPNLocaliser:
     """Find the cell where filter and head together answer best; its box is the head's, read as the first box was."""
 
-    def __init__(self, network: SiameseNetwork, crop: CropConfig, online: OnlineConfig, config: RPNConfig) -> None:
-        """Take the network, whose head is an RPNHead, and the settings."""
+    def __init__(
+        self, network: SiameseNetwork, crop: CropConfig, online: OnlineConfig | None, config: RPNConfig
+    ) -> None:
+        """Take the network, whose head is an RPNHead, and the settings; without `online` no filter is learned."""
         if not isinstance(network.head, RPNHead):
             raise ValueError("an RPNLocaliser needs a network with an rpn head")
         self.network = network
         self.head = network.head
         self.crop = crop
         self.config = config
-        self.gate = online.gate
-        self.place = PlaceModel(online, network.stride)
+        self.place = None if online is None else PlaceModel(online, network.stride)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> RPNState:
         """Return the template's code, the filter learned from views of the first frame, and the calibration."""
@@ -57,13 +56,13 @@ class RPNLocaliser:
         template = self.network.embed(to_batch([cut(frame, region, fill)], device))
         code = self.head.encode(template, torch.tensor([[0.0, 0.0, *size_wh]], device=device), self.network.stride)
         search = self.regions(box)[0]
-        moved = self._moved(search, box)
-        views = cut_views(frame, search, fill)
+        moved = [search, *self._moved(search, box)]
+        views = [] if self.place is None else cut_views(frame, search, fill)
         features = self.network.features(to_batch(views + [cut(frame, one, fill) for one in moved], device))
-        place = self.place.learn_views(features.deep[: len(views)], Box(0.0, 0.0, *size_wh))
-        shown = Features(*(torch.cat([maps[:1], maps[len(views) :]]) for maps in features))
-        truth = torch.tensor([_centred(one.box_to_crop(box), one.size) for one in (search, *moved)], device=device)
-        return RPNState(code, code, code, place, self._calibrate(code, shown, truth))
+        place = None if self.place is None else self.place.learn_views(features.deep[: len(views)], Box(0, 0, *size_wh))
+        shown = Features(*(maps[len(views) :] for maps in features))
+        truth = torch.tensor([_centred(one.box_to_crop(box), one.size) for one in moved], device=device)
+        return RPNState(code, place, self._calibrate(code, shown, truth))
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square around the last place."""
@@ -76,41 +75,20 @@ class RPNLocaliser:
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
-        config = self.config
-        per_crop = self.regions(box)[0].frame_per_crop
-        sample, answers = self.place.answer(model.place, features.deep)
-        overlaps, boxes = self._read(model.code, features)
-        spread = interpolate(answers[None, None], overlaps.shape[1:], mode="bicubic", align_corners=True)[0]
-        scores = config.filter_share * spread.clamp(max=1.0) + (1 - config.filter_share) * overlaps
+        shown = self.regions(box)[0].box_to_crop(box)
+        scores, boxes = self._read(model.code, features)
+        place, learned = self.place, model.place
+        if place is not None and learned is not None:
+            sample, answers = place.answer(learned, features.deep)
+            spread = interpolate(answers[None, None], scores.shape[1:], mode="bicubic", align_corners=True)[0]
+            scores = torch.lerp(scores, spread.clamp(max=1.0), self.config.filter_share)
         if not bool(scores.isfinite().all()):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
-        proposals = Proposals(scores[0].cpu().numpy(), self._calibrated(boxes[0], model.calibration).cpu().numpy())
-        candidate = best_proposal(proposals, (box.w / per_crop, box.h / per_crop), config)
-        if candidate.score >= self.gate:
-            place = self.place.learn(model.place, sample, (candidate.du, candidate.dv))
-            model = replace(model, place=place)
-            if config.template_share and candidate.score >= config.template_gate:
-                model = self._remember(model, features.deep, candidate)
+        proposals = Proposals(scores[0].cpu().numpy(), _calibrated(boxes[0], model.calibration).cpu().numpy())
+        candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
+        if place is not None and learned is not None and candidate.score >= place.config.gate:
+            model = replace(model, place=place.learn(learned, sample, (candidate.du, candidate.dv)))
         return candidate, 0, model
-
-    def _remember(self, model: RPNState, deep: Tensor, seen: Candidate) -> RPNState:
-        """Return the model with a template that is, in part, what the object looked like of late."""
-        box = torch.tensor([[seen.du, seen.dv, seen.w, seen.h]], device=deep.device)
-        now = self.head.encode_at(deep, box, self.network.stride)
-        rate, share = self.config.template_rate, self.config.template_share
-        recent = TemplateCode(
-            normalize(torch.lerp(model.recent.kernels, now.kernels, rate), dim=2),
-            model.first.inside,
-            torch.lerp(model.recent.gate, now.gate, rate),
-            model.first.size_wh,
-        )
-        code = TemplateCode(
-            normalize(torch.lerp(model.first.kernels, recent.kernels, share), dim=2),
-            model.first.inside,
-            torch.lerp(model.first.gate, recent.gate, share),
-            model.first.size_wh,
-        )
-        return replace(model, recent=recent, code=code)
 
     def _read(self, code: TemplateCode, features: Features) -> tuple[Tensor, Tensor]:
         """Return overlaps (N, h, w) and boxes (N, 4, h, w) as the head sees them."""
@@ -138,10 +116,11 @@ class RPNLocaliser:
         dx, dy, dw, dh = (self.config.calibration * off.median(dim=0).values.clamp(-0.5, 0.5)).tolist()
         return dx, dy, dw, dh
 
-    def _calibrated(self, boxes: Tensor, calibration: tuple[float, float, float, float]) -> Tensor:
-        dx, dy, dw, dh = calibration
-        u, v, w, h = boxes
-        return torch.stack([u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)])
+
+def _calibrated(boxes: Tensor, calibration: tuple[float, float, float, float]) -> Tensor:
+    dx, dy, dw, dh = calibration
+    u, v, w, h = boxes
+    return torch.stack([u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)])
 
 
 def _centred(box: Box, size: int) -> tuple[float, float, float, float]:

@@ -64,17 +64,6 @@ def test_shares_of_the_cells_are_those_of_areas(head: RPNHead) -> None:
     assert_close(inside[1, 1], [0, 1, 0], "float32")
 
 
-def test_code_may_be_taken_from_a_search(head: RPNHead) -> None:
-    """Cells of a search around an object are the code that a template of it would give."""
-    deep = draw(1, 6, 9, 9)
-    for row, column in ((4, 4), (2, 6), (5, 3)):
-        cut = deep[:, :, row - 2 : row + 3, column - 2 : column + 3]
-        box = torch.tensor([[(column - 4.0) * STRIDE, (row - 4.0) * STRIDE, 30.0, 20.0]])
-        wanted = head.encode(cut, torch.tensor([[0.0, 0.0, 30.0, 20.0]]), STRIDE)
-        for one, other in zip(head.encode_at(deep, box, STRIDE), wanted, strict=True):
-            assert_close(one.detach(), other.detach(), "float32")
-
-
 def test_one_template_for_all_searches_is_the_same_as_its_copies(head: RPNHead) -> None:
     code = head.encode(draw(1, 6, 5, 5), BOXES[:1], STRIDE)
     copies = TemplateCode(*(part.expand(2, *part.shape[1:]) for part in code))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample, interpolate, normalize
+from torch.nn.functional import interpolate, normalize
 
 from tracker.models.anchors import cell_offsets
 from tracker.models.backbones import Features
@@ -78,20 +78,7 @@ class RPNHead(nn.Module):
         """Return the code of template features (N, C, h, h) whose object is box_uvwh (N, 4), see `models.anchors`."""
         neck: Tensor = self.neck(deep.to(self.cls.weight.dtype))
         margin = (neck.shape[-1] - self.cells) // 2
-        return self._code(neck[:, :, margin : margin + self.cells, margin : margin + self.cells], box_uvwh, stride)
-
-    def encode_at(self, deep: Tensor, box_uvwh: Tensor, stride: int) -> TemplateCode:
-        """Return the code of the objects box_uvwh (N, 4) in search features (N, C, H, H), as if cut around them."""
-        neck: Tensor = self.neck(deep.to(self.cls.weight.dtype)).float()
-        offsets = cell_offsets(self.cells, stride, deep.device)
-        half = (neck.shape[-1] - 1) / 2 * stride
-        x = ((box_uvwh[:, :1] + offsets) / half).unsqueeze(1).expand(-1, self.cells, -1)
-        y = ((box_uvwh[:, 1:2] + offsets) / half).unsqueeze(2).expand(-1, -1, self.cells)
-        cells = grid_sample(neck, torch.stack([x, y], dim=3), padding_mode="border", align_corners=True)
-        around = torch.cat([torch.zeros_like(box_uvwh[:, :2]), box_uvwh[:, 2:]], dim=1)
-        return self._code(cells.to(self.cls.weight.dtype), around, stride)
-
-    def _code(self, neck: Tensor, box_uvwh: Tensor, stride: int) -> TemplateCode:
+        neck = neck[:, :, margin : margin + self.cells, margin : margin + self.cells]
         inside = _inside(box_uvwh, self.cells, stride).to(neck.dtype)
         kernels = neck.flatten(2).transpose(1, 2)  # (N, K, c)
         mean = (kernels * inside.unsqueeze(2)).sum(1) / inside.sum(1, keepdim=True)
