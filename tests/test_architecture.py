@@ -38,8 +38,14 @@ LAYERS = (
         "data.track_writer",
         "annotation",
     ),
-    ("training.trainer",),  # it takes the batches of data.pairs
-    ("models.siamese",),
+    (
+        "data.videos",
+        "data.video_tracks",
+        "data.boxed_pictures",
+        "data.masks",
+        "training.trainer",
+    ),  # it takes the batches of data.pairs
+    ("models.siamese", "data.layouts"),
     ("localisers", "rpn_localiser", "verifier", "training.objectives"),
     ("siamese_tracker",),
     ("builder", "evaluation"),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli_data import annotate_command, check_command
+from tracker.cli_data import annotate_command, check_command, import_command
 from tracker.cli_eval import eval_command
 from tracker.cli_track import track_command
 from tracker.cli_train import train_command
@@ -54,6 +54,7 @@ def _build_app() -> typer.Typer:
     data = typer.Typer(help="Make training data and look after it.", no_args_is_help=True)
     data.command("check")(check_command)
     data.command("annotate")(annotate_command)
+    data.command("import")(import_command)
     app.add_typer(data, name="data")
     return app
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
     from tracker.geometry import Box
 
 _LISTED = 20  # problems that are printed one by one
+_REPORT_EVERY = 100  # tracks
+_LAYOUTS = ("coco", "got10k", "lasot", "masks", "mot", "otb", "trackingnet", "vid", "voc", "vot")
 _LEAST_TRUST = 0.5  # of a proposal: below it is not kept, and a key is asked for
 
 
@@ -62,6 +64,36 @@ def _write(path: Path, picture: object) -> None:
         raise ValueError(f"cannot write {path}: name a .png or .jpg file") from error
     if not written:
         raise ValueError(f"cannot write {path}: is there such a folder, and may you write there?")
+
+
+def import_command(
+    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help=f"One of {', '.join(_LAYOUTS)}")],
+    root: Annotated[Path, typer.Argument(help="Folder of the data set")],
+    out: Annotated[Path, typer.Option(help="Folder of the training set; tracks are added")],
+    every: Annotated[int, typer.Option(help="Keep every so manieth frame", min=1)] = 10,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress")] = False,
+) -> int:
+    """Make training tracks of a data set in the layout of another: crops of its frames, and an index of them.
+
+    Tracks that are there already are passed over, so the same command goes on where it was stopped.
+    """
+    from tracker.data.layouts import LAYOUTS
+    from tracker.data.track_writer import Imported, import_tracks
+
+    if layout not in LAYOUTS:
+        raise ValueError(f"unknown layout {layout!r}; known are {', '.join(LAYOUTS)}")
+    if not root.is_dir():
+        raise ValueError(f"no folder {root}")
+    counts = Imported()
+    for counts in import_tracks(LAYOUTS[layout](root), out, layout, every):
+        if not quiet and (counts.tracks + counts.known) % _REPORT_EVERY == 0:
+            typer.echo(f"{counts.tracks} tracks, {counts.frames} frames", err=True)
+    typer.echo(f"{counts.tracks} tracks and {counts.frames} frames added, {counts.known} tracks were there already")
+    for path in counts.unreadable[:_LISTED]:
+        typer.echo(f"passed over {path}: cannot be read")
+    if len(counts.unreadable) > _LISTED:
+        typer.echo(f"... and {len(counts.unreadable) - _LISTED} more")
+    return 1 if counts.unreadable else 0
 
 
 def annotate_command(

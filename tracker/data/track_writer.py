@@ -2,12 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 
-from tracker.data.tracks import read_lines
+from tracker.data.tracks import ObjectTrack, TrackFrame, read_lines
 from tracker.geometry import Box, context_side
 from tracker.interface import Frame
 
@@ -23,7 +25,65 @@ def write_track(
     frames: number in the video, picture (H, W, 3) RGB and box, each. The index is replaced in one step. Raises OSError
     where something cannot be written.
     """
-    name = f"{video}:{track}"
+    line, count = _write_pictures(folder, "", video, track, label, frames)
+    index = folder / "tracks.jsonl"
+    kept = [old for old in read_lines(index) if _name_of(old) != _name_of(line)] if index.exists() else []
+    part = index.with_suffix(".part")
+    part.write_text("\n".join([*kept, line]) + "\n", encoding="utf-8")
+    part.replace(index)
+    return count, index
+
+
+@dataclass(slots=True)
+class Imported:
+    """Count what was made of another data set."""
+
+    tracks: int = 0
+    frames: int = 0
+    known: int = 0  # tracks that were there already
+    unreadable: list[Path] = field(default_factory=list)  # pictures that were passed over
+
+
+def import_tracks(tracks: Iterable[ObjectTrack], folder: Path, source: str, every: int) -> Iterator[Imported]:
+    """Write crops of each `every`-th frame of tracks that lie elsewhere; yield the counts after each track.
+
+    Tracks that the index has already are passed over, so a run that was stopped goes on. `source` is the set's name.
+    """
+    index = folder / "tracks.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {_name_of(line) for line in read_lines(index)} if index.exists() else set()
+    counts = Imported()
+    numbers: Counter[str] = Counter()
+    for track in tracks:
+        video = f"{source}/{track.video}"
+        number = numbers[video]
+        numbers[video] += 1
+        if f"{video}:{number}" in known:
+            counts.known += 1
+        else:
+            shown = _readable(list(enumerate(track.frames))[::every], counts)
+            line, count = _write_pictures(folder, source, video, str(number), track.label, shown)
+            if count:
+                with index.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+                counts.tracks += 1
+                counts.frames += count
+        yield counts
+
+
+def _readable(frames: Iterable[tuple[int, TrackFrame]], counts: Imported) -> Iterator[tuple[int, Frame, Box]]:
+    for number, frame in frames:
+        image = cv2.imread(str(frame.image), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            counts.unreadable.append(frame.image)
+        else:
+            yield number, image, Box.from_xywh(*frame.box_xywh)  # type: ignore[misc]
+
+
+def _write_pictures(
+    folder: Path, source: str, video: str, track: str, label: str, frames: Iterable[tuple[int, Frame, Box]]
+) -> tuple[str, int]:
+    """Write the crops of a track; return its line of the index and the number of its frames."""
     pictures = folder / "images" / _safe(video) / _safe(track)
     pictures.mkdir(parents=True, exist_ok=True)
     for old in pictures.glob("*.jpg"):
@@ -31,17 +91,21 @@ def write_track(
     rows = []
     for number, frame, box in frames:
         picture, shown = shown_part(frame, box)
+        if min(picture.shape[:2]) == 0:
+            continue  # the box lies outside the frame
         path = pictures / f"{number:06d}.jpg"
         if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95]):
             raise OSError(f"cannot write {path}")
         rows.append({"image": path.relative_to(folder).as_posix(), "box": [round(v, 2) for v in shown.to_xywh()]})
-    line = json.dumps({"video": video, "track": name, "class": label, "frames": rows}, ensure_ascii=False)
-    index = folder / "tracks.jsonl"
-    kept = [old for old in read_lines(index) if json.loads(old).get("track") != name] if index.exists() else []
-    part = index.with_suffix(".part")
-    part.write_text("\n".join([*kept, line]) + "\n", encoding="utf-8")
-    part.replace(index)
-    return len(rows), index
+    row = {"set": source, "video": video, "track": f"{video}:{track}", "class": label, "frames": rows}
+    return json.dumps(row, ensure_ascii=False), len(rows)
+
+
+def _name_of(line: str) -> str:
+    try:
+        return str(json.loads(line).get("track", ""))
+    except (ValueError, AttributeError):  # a line that was cut off
+        return ""
 
 
 def shown_part(frame: Frame, box: Box) -> tuple[Frame, Box]:
@@ -52,6 +116,8 @@ def shown_part(frame: Frame, box: Box) -> tuple[Frame, Box]:
     x0, y0 = (max(int(centre - reach), 0) for centre in (box.cx, box.cy))
     x1, y1 = min(int(box.cx + reach) + 1, width), min(int(box.cy + reach) + 1, height)
     part = frame[y0:y1, x0:x1]
+    if part.size == 0:
+        return part, box
     scale = min(_CONTEXT_PX / side, 1.0)
     size = max(round((x1 - x0) * scale), 1), max(round((y1 - y0) * scale), 1)
     sx, sy = size[0] / (x1 - x0), size[1] / (y1 - y0)

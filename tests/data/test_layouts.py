@@ -1,0 +1,242 @@
+"""Every layout on a written fixture: a white square on black, 20x10 pixels from the pixel with index (5, 7)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tracker.cli import main
+from tracker.cli_data import _LAYOUTS
+from tracker.data.check import check_tracks
+from tracker.data.layouts import LAYOUTS
+from tracker.data.tracks import ObjectTrack, read_tracks
+
+SIZE_HW = (40, 60)
+
+
+def picture(path: Path, step: int = 0) -> None:
+    """Draw the square, moved right by `step`."""
+    image = np.zeros((*SIZE_HW, 3), np.uint8)
+    image[7:17, 5 + step : 25 + step] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = ".jpg" if path.suffix == ".JPEG" else path.suffix
+    path.write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+
+
+def text(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def lasot(root: Path) -> None:
+    folder = root / "guitar" / "guitar-3"
+    for i in range(4):
+        picture(folder / "img" / f"{i + 1:08d}.jpg", i)
+    text(folder / "groundtruth.txt", *(f"{6 + i},8,20,10" for i in range(4)))
+    text(folder / "full_occlusion.txt", "0,0,1,0")
+    text(folder / "out_of_view.txt", "0,0,0,0")
+
+
+def trackingnet(root: Path) -> None:
+    for i in range(12):
+        picture(root / "TRAIN_0" / "frames" / "abc" / f"{i}.jpg", i)
+    text(root / "TRAIN_0" / "anno" / "abc.txt", *(f"{5 + i},7,20,10" for i in range(12)))
+
+
+def vot(root: Path) -> None:
+    for i in range(2):
+        picture(root / "ball" / "color" / f"{i + 1:08d}.jpg", i)
+    text(root / "ball" / "groundtruth.txt", "5,7,25,7,25,17,5,17", "6,7,20,10")
+
+
+def xml(name: str, corners: tuple[int, ...], extra: str = "") -> str:
+    sides = "".join(f"<{s}>{v}</{s}>" for s, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+    return f"<object>{extra}<name>{name}</name><bndbox>{sides}</bndbox></object>"
+
+
+def vid(root: Path) -> None:
+    for i in range(2):
+        picture(root / "Data" / "VID" / "train" / "a" / "s1" / f"{i:06d}.JPEG", i)
+        things = xml("n01", (5 + i, 7, 25 + i, 17), "<trackid>0</trackid>")
+        things += xml("n02", (1, 1, 5, 5), "<trackid>1</trackid>") if i else ""
+        text(root / "Annotations" / "VID" / "train" / "a" / "s1" / f"{i:06d}.xml", f"<annotation>{things}</annotation>")
+
+
+def mot(root: Path) -> None:
+    for i in range(3):
+        picture(root / "train" / "MOT-01" / "img1" / f"{i + 1:06d}.jpg", i)
+    rows = [f"{i + 1},7,{6 + i},8,20,10,1,1,1.0" for i in (0, 2)]
+    rows += ["1,9,6,8,20,10,0,1,1.0", "2,7,7,8,20,10,1,1,0.1", "2,4,2,3,10,12,1,1,0.5"]  # ignored, hidden, another
+    text(root / "train" / "MOT-01" / "gt" / "gt.txt", *rows)
+
+
+def coco(root: Path) -> None:
+    picture(root / "val" / "1.jpg")
+    notes = [{"image_id": 1, "bbox": [5, 7, 20, 10], "category_id": 3, "iscrowd": 0}]
+    notes.append({"image_id": 1, "bbox": [0, 0, 60, 40], "category_id": 3, "iscrowd": 1})
+    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "categories": [{"id": 3, "name": "cat"}]}
+    text(root / "annotations" / "instances_val.json", json.dumps({**content, "annotations": notes}))
+
+
+def voc(root: Path) -> None:
+    picture(root / "JPEGImages" / "x.jpg")
+    text(
+        root / "Annotations" / "x.xml",
+        f"<annotation><filename>x.jpg</filename>{xml('dog', (6, 8, 25, 17))}</annotation>",
+    )
+
+
+def masks(root: Path) -> None:
+    for i in range(2):
+        picture(root / "JPEGImages" / "480p" / "bear" / f"{i:05d}.jpg", i)
+        mask = np.zeros((*SIZE_HW, 3), np.uint8)
+        mask[7:17, 5 + i : 25 + i] = (0, 0, 128)
+        mask[30:34, 2:9] = (0, 128, 0)
+        path = root / "Annotations" / "480p" / "bear" / f"{i:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), mask if i else mask * (mask != (0, 128, 0)).any(axis=2, keepdims=True))
+
+
+def otb(root: Path) -> None:
+    for i in range(2):
+        picture(root / "Deer" / "img" / f"{i + 1:04d}.jpg", i)
+    text(root / "Deer" / "groundtruth_rect.txt", "6,8,20,10", "7,8,20,10")
+
+
+def got10k(root: Path) -> None:
+    folder = root / "train" / "GOT-10k_Train_000001"
+    for i in range(3):
+        picture(folder / f"{i + 1:08d}.jpg", i)
+    text(folder / "groundtruth.txt", *(f"{6 + i},8,20,10" for i in range(3)))
+    text(folder / "cover.label", "8", "8", "0")
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "coco": coco,
+    "got10k": got10k,
+    "lasot": lasot,
+    "masks": masks,
+    "mot": mot,
+    "otb": otb,
+    "trackingnet": trackingnet,
+    "vid": vid,
+    "voc": voc,
+    "vot": vot,
+}
+# Tracks by video, label and the steps of the square that its frames show; the other objects of a fixture follow.
+EXPECTED: dict[str, list[tuple[str, str, list[int]]]] = {
+    "coco": [("1.jpg", "cat", [0])],
+    "got10k": [("GOT-10k_Train_000001", "object", [0, 1])],
+    "lasot": [("guitar-3", "guitar", [0, 1, 3])],
+    "masks": [("480p/bear", "object", [0, 1])],
+    "mot": [("MOT-01", "person", [0, 2])],
+    "otb": [("Deer", "object", [0, 1])],
+    "trackingnet": [("abc", "object", list(range(12)))],
+    "vid": [("train/a/s1", "n01", [0, 1])],
+    "voc": [("x", "dog", [0])],
+    "vot": [("ball", "object", [0, 1])],
+}
+OTHERS = {
+    "masks": [[(2.0, 30.0, 7.0, 4.0)]],
+    "mot": [[(1.0, 2.0, 10.0, 12.0)]],
+    "vid": [[(1.0, 1.0, 4.0, 4.0)]],
+}
+
+
+def square(track: ObjectTrack) -> bool:
+    return track.frames[0].box_xywh[2:] == (20, 10)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_is_read(tmp_path: Path, layout: str) -> None:
+    WRITERS[layout](tmp_path)
+    tracks = list(LAYOUTS[layout](tmp_path))
+    found = [track for track in tracks if square(track)]
+    assert [(t.video, t.label, [f.box_xywh[0] - 5 for f in t.frames]) for t in found] == EXPECTED[layout]
+    for track in found:
+        for frame in track.frames:
+            x, y, w, h = frame.box_xywh
+            assert (y, w, h) == (7, 20, 10)
+            image = cv2.imread(str(frame.image), cv2.IMREAD_GRAYSCALE)
+            assert image is not None
+            rows, columns = np.nonzero(image > 127)  # what lies in the box is the square, to the pixel
+            assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x, y, x + w, y + h)
+    others = [[frame.box_xywh for frame in track.frames] for track in tracks if not square(track)]
+    assert others == OTHERS.get(layout, [])
+
+
+def test_command_knows_each_layout() -> None:
+    assert tuple(LAYOUTS) == _LAYOUTS
+    assert set(WRITERS) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_empty_folder_is_refused_with_what_was_expected(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(ValueError, match=rf"{tmp_path}.* holds"):
+        list(LAYOUTS[layout](tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "content", "complaint"),
+    [
+        ("vot", "ball/groundtruth.txt", "m3,4,5,6,7", r"line 1: expected 4 or 8 numbers, got 'm3,4,5,6,7'"),
+        ("mot", "train/MOT-01/gt/gt.txt", "1,2,3", r"line 1: expected frame,id,x,y,w,h"),
+        ("coco", "annotations/instances_val.json", "[]", "is no file of COCO instances"),
+        ("lasot", "guitar/guitar-3/full_occlusion.txt", "0,1", "must hold one number for each of 4 frames"),
+        ("trackingnet", "TRAIN_0/anno/abc.txt", "1,1,5,5\n" * 19, "12 images for 19 boxes"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, layout: str, file: str, content: str, complaint: str) -> None:
+    WRITERS[layout](tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=complaint):
+        list(LAYOUTS[layout](tmp_path))
+
+
+def test_command_writes_crops_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    mot(root)
+    command = ["data", "import", "mot", str(root), "--out", str(out), "--every", "2", "-q"]
+    assert main(command) == 0
+    assert capsys.readouterr().out == "2 tracks and 2 frames added, 0 tracks were there already\n"
+    assert check_tracks(out / "tracks.jsonl", lambda _: None).problems == []
+    tracks = read_tracks(out / "tracks.jsonl")
+    assert [(t.source, t.video, t.label, len(t.frames)) for t in tracks] == [("mot", "mot/MOT-01", "person", 1)] * 2
+    (frame,) = next(track for track in tracks if square(track)).frames
+    x, y, w, h = (round(v) for v in frame.box_xywh)
+    crop = cv2.imread(str(frame.image), cv2.IMREAD_GRAYSCALE)
+    assert crop is not None
+    assert crop[y : y + h, x : x + w].min() > 200
+    lines = (out / "tracks.jsonl").read_text().splitlines()
+    (out / "tracks.jsonl").write_text(lines[0] + "\n")  # as a run that was stopped leaves it
+    assert main(command) == 0
+    assert capsys.readouterr().out == "1 tracks and 1 frames added, 1 tracks were there already\n"
+    assert (out / "tracks.jsonl").read_text().splitlines() == lines
+
+
+def test_picture_that_cannot_be_read_is_passed_over_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    otb(root)
+    broken = root / "Deer" / "img" / "0002.jpg"
+    broken.write_bytes(b"nothing")
+    assert main(["data", "import", "otb", str(root), "--out", str(out), "--every", "1", "-q"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "1 tracks and 1 frames added, 0 tracks were there already",
+        f"passed over {broken}: cannot be read",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "root", "complaint"), [("x", ".", "unknown layout 'x'"), ("otb", "no", "no folder")]
+)
+def test_wrong_use_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, root: str, complaint: str
+) -> None:
+    assert main(["data", "import", layout, str(tmp_path / root), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"siamtrack: error: {complaint}")

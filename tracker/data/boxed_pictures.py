@@ -1,0 +1,52 @@
+"""Readers of data sets of single pictures with boxes in them: COCO, Pascal VOC. Each object is a track of one frame."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracker.data.tracks import ObjectTrack, TrackFrame
+
+
+def read_coco(root: Path) -> Iterator[ObjectTrack]:
+    """Yield the objects of COCO: annotations/instances_<part>.json and <part>/*.jpg; pixels count from 0.
+
+    Crowds are left out. Raises ValueError for a root without any, and for a file that cannot be read.
+    """
+    files = sorted(root.glob("annotations/instances_*.json"))
+    if not files:
+        raise ValueError(f"{root} holds nothing of COCO: expected annotations/instances_<part>.json")
+    for file in files:
+        folder = root / file.stem.removeprefix("instances_")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            names = {image["id"]: image["file_name"] for image in content["images"]}
+            labels = {category["id"]: category["name"] for category in content["categories"]}
+            for note in content["annotations"]:
+                x, y, w, h = (float(value) for value in note["bbox"])
+                if not note.get("iscrowd") and w > 0 and h > 0:
+                    name = names[note["image_id"]]
+                    yield ObjectTrack("", name, labels[note["category_id"]], (TrackFrame(folder / name, (x, y, w, h)),))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is no file of COCO instances ({type(error).__name__}: {error})") from error
+
+
+def read_voc(root: Path) -> Iterator[ObjectTrack]:
+    """Yield the objects of Pascal VOC: Annotations/*.xml and JPEGImages/*.jpg.
+
+    Its corners count pixels from 1 and are the first and the last one that belong to the object. Raises ValueError for
+    a root without any.
+    """
+    files = sorted(root.glob("Annotations/*.xml"))
+    if not files:
+        raise ValueError(f"{root} holds nothing of Pascal VOC: expected Annotations/*.xml")
+    for file in files:
+        content = ElementTree.parse(file).getroot()
+        image = root / "JPEGImages" / content.findtext("filename", f"{file.stem}.jpg")
+        for thing in content.iter("object"):
+            x0, y0, x1, y1 = (
+                float(thing.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax")
+            )
+            box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+            if box[2] > 0 and box[3] > 0:
+                yield ObjectTrack("", file.stem, thing.findtext("name", "object"), (TrackFrame(image, box),))
