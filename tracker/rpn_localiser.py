@@ -56,12 +56,12 @@ class RPNLocaliser:
         template = self.network.embed(to_batch([cut(frame, region, fill)], device))
         code = self.head.encode(template, torch.tensor([[0.0, 0.0, *size_wh]], device=device), self.network.stride)
         search = self.regions(box)[0]
-        moved = [search, *self._moved(search, box)]
-        views = [] if self.place is None else cut_views(frame, search, fill)
+        moved = self._moved(search, box)
+        views = [cut(frame, search, fill)] if self.place is None else cut_views(frame, search, fill)
         features = self.network.features(to_batch(views + [cut(frame, one, fill) for one in moved], device))
         place = None if self.place is None else self.place.learn_views(features.deep[: len(views)], Box(0, 0, *size_wh))
-        shown = Features(*(maps[len(views) :] for maps in features))
-        truth = torch.tensor([_centred(one.box_to_crop(box), one.size) for one in moved], device=device)
+        shown = Features(*(torch.cat([maps[:1], maps[len(views) :]]) for maps in features))
+        truth = torch.tensor([_centred(one.box_to_crop(box), one.size) for one in (search, *moved)], device=device)
         return RPNState(code, place, self._calibrate(code, shown, truth))
 
     def regions(self, box: Box) -> list[CropGeometry]:
