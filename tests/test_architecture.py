@@ -28,23 +28,10 @@ LAYERS = (
     ),
     ("views",),
     (
-        "online",
-        "models.heads",
-        "loop",
-        "data.otb",
-        "data.got10k",
-        "data.pairs",
-        "data.check",
-        "data.track_writer",
-        "annotation",
+        *("online", "models.heads", "loop", "annotation", "data.otb", "data.got10k", "data.pairs"),
+        *("data.check", "data.track_writer", "data.videos", "data.video_tracks", "data.boxed_pictures", "data.masks"),
     ),
-    (
-        "data.videos",
-        "data.video_tracks",
-        "data.boxed_pictures",
-        "data.masks",
-        "training.trainer",
-    ),  # it takes the batches of data.pairs
+    ("data.pair_sheet", "training.trainer"),  # they take the batches of data.pairs
     ("models.siamese", "data.layouts"),
     ("localisers", "rpn_localiser", "verifier", "training.objectives"),
     ("siamese_tracker",),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli_data import annotate_command, check_command, import_command
+from tracker.cli_data import annotate_command, check_command, import_command, pairs_command
 from tracker.cli_eval import eval_command
 from tracker.cli_track import track_command
 from tracker.cli_train import train_command
@@ -55,6 +55,7 @@ def _build_app() -> typer.Typer:
     data.command("check")(check_command)
     data.command("annotate")(annotate_command)
     data.command("import")(import_command)
+    data.command("pairs")(pairs_command)
     app.add_typer(data, name="data")
     return app
 

@@ -66,6 +66,22 @@ def _write(path: Path, picture: object) -> None:
         raise ValueError(f"cannot write {path}: is there such a folder, and may you write there?")
 
 
+def pairs_command(
+    config: Annotated[Path, typer.Argument(help="Configuration with a [train] table")],
+    data: Annotated[Path, typer.Option(help="Folder with tracks.jsonl and its pictures")],
+    out: Annotated[Path, typer.Option(help="Picture to write (.png, .jpg)")],
+    count: Annotated[int, typer.Option(help="Templates on the picture, each with its searches", min=1)] = 24,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
+) -> int:
+    """Draw the first pairs that a training run would see: the object's box green, another object's red."""
+    from tracker.data.pair_sheet import pair_sheet
+    from tracker.training.run import sample_pairs
+
+    _write(out, pair_sheet(sample_pairs(config, data, count, overrides or ())))
+    typer.echo(f"the pairs are drawn in {out}")
+    return 0
+
+
 def import_command(
     layout: Annotated[str, typer.Argument(metavar="LAYOUT", help=f"One of {', '.join(_LAYOUTS)}")],
     root: Annotated[Path, typer.Argument(help="Folder of the data set")],

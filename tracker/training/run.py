@@ -12,8 +12,8 @@ import torch
 from tracker import checkpoint
 from tracker.builder import build_network, build_objective, build_optimizer, inference_dtype, pair_config
 from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, to_toml
-from tracker.data.pairs import PairDataset
-from tracker.data.tracks import read_tracks
+from tracker.data.pairs import PairDataset, Pairs
+from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.training.trainer import Schedule, Steps, Trainer
 
 _REPORT_EVERY = 50  # steps
@@ -35,8 +35,7 @@ def train(
         raise ValueError(f"{config} has no [train] table")
     index = data / "tracks.jsonl"
     tracks = read_tracks(index)
-    pairs, length = pair_config(chosen, settings), _schedule(settings).steps * settings.batch
-    dataset = PairDataset(tracks, settings.data.weights, pairs, settings.seed, length)
+    dataset = _dataset(chosen, settings, tracks)
     trainer = _trainer(chosen, settings, out, init)
     facts = {
         "command": _command(config, data, out, overrides, init),
@@ -54,6 +53,20 @@ def train(
             done, mean = f"step {progress.step}/{trainer.schedule.steps}", sum(losses) / len(losses)
             yield f"{done}  loss {mean:.4f}  {progress.pairs_per_s:.1f} pairs/s  waiting {progress.waiting:.0%}"
             losses = []
+
+
+def sample_pairs(config: Path, data: Path, count: int, overrides: Sequence[str]) -> list[Pairs]:
+    """Return the first `count` templates with their searches that `train` would see. Raises ValueError as it does."""
+    chosen = parse(config.read_text(encoding="utf-8"), overrides)
+    if chosen.train is None:
+        raise ValueError(f"{config} has no [train] table")
+    dataset = _dataset(chosen, chosen.train, read_tracks(data / "tracks.jsonl"))
+    return [dataset[at] for at in range(min(count, len(dataset)))]
+
+
+def _dataset(config: Config, settings: TrainConfig, tracks: Sequence[ObjectTrack]) -> PairDataset:
+    length = _schedule(settings).steps * settings.batch
+    return PairDataset(tracks, settings.data.weights, pair_config(config, settings), settings.seed, length)
 
 
 def _schedule(settings: TrainConfig) -> Schedule:
