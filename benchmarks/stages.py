@@ -87,7 +87,7 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
         return [
             *common,
             (localiser.head, "forward", HEAD),
-            *learning(localiser.place),
+            *(learning(localiser.place) if localiser.place else []),
             (localiser, "locate", DECODE),
         ]
     if isinstance(localiser, ScaleSearchLocaliser):

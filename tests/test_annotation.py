@@ -139,10 +139,10 @@ def test_command_makes_a_track_of_a_video(clip: Path, tmp_path: Path, capsys: py
     assert out.startswith("5 of 13 frames kept")
     assert "doubtful" not in out
     (track,) = read_tracks(data / "tracks.jsonl")
-    assert (track.video, track.label) == ("clip", "spot")
+    assert (track.video, track.label) == (f"{clip.parent.name}/clip", "spot")
     assert [frame.image.stem for frame in track.frames] == ["000002", "000004", "000008", "000009", "000012"]
     row = json.loads((data / "tracks.jsonl").read_text())
-    assert row["track"] == "clip:0"
+    assert row["track"] == f"{clip.parent.name}/clip:0"
     with open_frames(preview) as frames:
         assert sum(1 for _ in frames) == 13
 
@@ -155,6 +155,26 @@ def test_command_proposes_what_is_true(clip: Path) -> None:
             load_tracker(device="cpu"), JpegFrames(opened), {0: Box(80, 80, 44, 52), 12: Box(140, 104, 44, 52)}
         )
     assert min(iou(p.box, Box(80 + 5 * p.frame, 80 + 2 * p.frame, 44, 52)) for p in found) > 0.7
+
+
+def test_frames_are_numbered_as_in_the_source(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--out", str(tmp_path), "--start", "3", "--every", "4"]
+    assert main(["data", "annotate", str(clip), "--key", "3:73,60,44,52", *options]) == 0
+    (track,) = read_tracks(tmp_path / "tracks.jsonl")
+    assert [frame.image.stem for frame in track.frames] == ["000003", "000007", "000011"]
+    capsys.readouterr()
+    for keys, complaint in ((["2"], "--key 2:... lies outside the frames 3 to 12"), (["4", "4"], "two --key for one")):
+        chosen = [word for key in keys for word in ("--key", f"{key}:73,60,44,52")]
+        assert main(["data", "annotate", str(clip), *chosen, *options]) == 2
+        assert capsys.readouterr().err.startswith(f"siamtrack: error: {complaint}")
+
+
+def test_names_that_look_alike_have_folders_of_their_own(tmp_path: Path) -> None:
+    frames = [(0, paint(Box(80, 80, 44, 52)), Box(80, 80, 44, 52))]
+    for name in ("a b", "a_b", "a/b"):
+        write_track(tmp_path, "v", name, "dog", frames)
+    assert check_tracks(tmp_path / "tracks.jsonl", lambda _: None).problems == []
+    assert len({track.frames[0].image for track in read_tracks(tmp_path / "tracks.jsonl")}) == 3
 
 
 @pytest.mark.parametrize("text", ["80,80,44,52", "x:1,2,3,4", "0:1,2,3", "0:1,2,3,y", "1.5:1,2,3,4"])

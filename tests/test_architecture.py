@@ -29,9 +29,9 @@ LAYERS = (
     ("views",),
     (
         *("online", "models.heads", "loop", "annotation", "data.otb", "data.got10k", "data.pairs"),
-        *("data.check", "data.track_writer", "data.videos", "data.video_tracks", "data.boxed_pictures", "data.masks"),
+        *("data.track_writer", "data.videos", "data.boxed_pictures", "data.masks"),
     ),
-    ("data.pair_sheet", "training.trainer"),  # they take the batches of data.pairs
+    ("data.check", "data.video_tracks", "data.pair_sheet", "training.trainer"),  # the last two take data.pairs' batches
     ("models.siamese", "data.layouts"),
     ("localisers", "rpn_localiser", "verifier", "training.objectives"),
     ("siamese_tracker",),

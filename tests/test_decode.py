@@ -203,6 +203,14 @@ def test_window_prefers_the_middle() -> None:
     assert best_proposal(shown, SIZE, replace(RPN, window_influence=0.4)).du == 0
 
 
+def test_filter_lies_over_the_response_also_where_half_a_pixel_is_between() -> None:
+    config = replace(CONFIG, window_influence=0.0, filter_share=1.0, upsample=1)
+    answers = np.zeros((CELLS + 5, CELLS + 5), np.float32)
+    answers[12:14, 8:10] = 1.0  # around 2 cells below and 2 cells left of the middle, which lies between two cells
+    candidate, _ = ResponsePyramid(config, STRIDE).decode(np.stack([flat(0)] * 3), SIZE, np.stack([answers] * 3))
+    assert (candidate.du, candidate.dv) == (-2 * STRIDE, 2 * STRIDE)
+
+
 def test_score_stays_in_its_range() -> None:
     assert best_proposal(proposals({(1, 1): 1.4}), SIZE, RPN).score == 1
     low = proposals({})

@@ -14,6 +14,7 @@ from tracker.geometry import Box, iou
 from tracker.models.backbones import Features
 from tracker.models.heads import TemplateCode
 from tracker.rpn_localiser import RPNLocaliser, RPNState
+from tracker.siamese_tracker import SiameseTracker, update_many
 
 CONFIG = parse((Path(__file__).parent.parent / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"))
 BOX = Box(160.0, 120.0, 44.0, 52.0)
@@ -76,9 +77,20 @@ def test_calibration_undoes_what_the_head_sees_otherwise(monkeypatch: pytest.Mon
     per_crop = localiser.regions(BOX)[0].frame_per_crop
     assert index == 0
     assert (candidate.du, candidate.dv) == pytest.approx((0, 0), abs=1e-4)
-    # The size follows by as much as the score says.
-    expected = [1 + candidate.score * (size / true - 1) for size, true in ((44.0, 44.0), (52.0, 52.0))]
-    assert (candidate.w * per_crop / 44, candidate.h * per_crop / 52) == pytest.approx(expected, rel=1e-4)
+    assert (candidate.w * per_crop, candidate.h * per_crop) == pytest.approx((44, 52), rel=1e-4)
+
+
+def test_size_follows_by_as_much_as_the_score_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CONFIG.rpn is not None
+    localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, size_smoothing=1.0, penalty_k=0.0)))
+    plant(localiser, monkeypatch, (0.0, 0.0, 1.0, 1.0))
+    model = learn(localiser)
+    plant(localiser, monkeypatch, (0.0, 0.0, 1.2, 1.1))
+    candidate, _, _ = localiser.locate(model, see(localiser, BOX), BOX)
+    per_crop = localiser.regions(BOX)[0].frame_per_crop
+    assert 0.5 < candidate.score < 1
+    assert candidate.w * per_crop == pytest.approx(44 * (1 + 0.2 * candidate.score), rel=1e-4)
+    assert candidate.h * per_crop == pytest.approx(52 * (1 + 0.1 * candidate.score), rel=1e-4)
 
 
 def test_calibration_is_shared_out_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +101,53 @@ def test_calibration_is_shared_out_and_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert learn(localiser).calibration == pytest.approx((0, 0, -share * np.log(1.1), share * np.log(1.1)), abs=1e-5)
     plant(localiser, monkeypatch, (0.0, 0.0, 3.0, 1.0))
     assert learn(localiser).calibration[2] == pytest.approx(-share * 0.5)
+
+
+def test_calibration_asks_the_cell_of_the_object_in_each_moved_crop(
+    fresh: RPNLocaliser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each crop has a false peak elsewhere, higher, whose box would spoil the median."""
+    localiser = make()
+    search = localiser.regions(BOX)[0]
+    truths = [region.box_to_crop(BOX) for region in (search, *localiser._moved(search, BOX))]
+
+    def read(code: TemplateCode, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+        count = len(features.fine)
+        assert count == len(truths)
+        overlaps, boxes = torch.zeros(count, 33, 33), torch.full((count, 4, 33, 33), 5.0)
+        for i, truth in enumerate(truths):
+            u, v = truth.cx - 128.5, truth.cy - 128.5
+            row, column = round(16 + v / 8), round(16 + u / 8)
+            overlaps[i, row, column], overlaps[i, column, row] = 0.5, 0.5
+            overlaps[i, 2, 3] = 0.9
+            boxes[i, :, row, column] = torch.tensor([u, v, truth.w / 1.1, truth.h])
+        return overlaps, boxes
+
+    monkeypatch.setattr(localiser, "_read", read)
+    assert CONFIG.rpn is not None
+    expected = (0, 0, CONFIG.rpn.calibration * np.log(1.1), 0)
+    assert learn(localiser).calibration == pytest.approx(expected, abs=1e-4)
+
+
+def test_targets_of_one_frame_are_followed_as_each_alone(fresh: RPNLocaliser) -> None:
+    boxes = [BOX, Box(80, 60, 30, 40)]
+    first, second = paint(BOX), paint(Box(164, 122, 44, 52))
+    lost = CONFIG.lost
+    alone, together = ([SiameseTracker(fresh, lost) for _ in boxes] for _ in range(2))
+    for one, other, box in zip(alone, together, boxes, strict=True):
+        one.init(first, box)
+        other.init(first, box)
+    for one, found in zip(alone, update_many(together, second), strict=True):
+        wanted = one.update(second)
+        assert found.box.to_xywh() == pytest.approx(wanted.box.to_xywh(), abs=0.5)
+        assert found.score == pytest.approx(wanted.score, abs=0.05)
+
+
+@pytest.mark.parametrize("size", [255, 256])
+def test_size_whose_cells_do_not_lie_over_each_other_is_refused(size: int) -> None:
+    assert CONFIG.crop is not None
+    with pytest.raises(ValueError, match=f"crop.search_size must be a multiple of 16 and 1, such as 257, got {size}"):
+        make(replace(CONFIG, crop=replace(CONFIG.crop, search_size=size)))
 
 
 def test_moved_crops_all_show_the_object(fresh: RPNLocaliser) -> None:

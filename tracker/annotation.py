@@ -62,7 +62,7 @@ class Proposal:
 
 
 def propose(tracker: Tracker, frames: FrameList, keys: Mapping[int, Box]) -> list[Proposal]:
-    """Return a proposal for each frame from the first key on, up to the last one or to where the tracker is lost.
+    """Return a proposal for each frame from the first key on, up to the last frame or to where the tracker is lost.
 
     keys: boxes by their place in `frames`. Raises ValueError for keys that do not lie in the frames, or none.
     """

@@ -54,12 +54,14 @@ def zoo() -> list[ModelCard]:
 
 def build_network(config: Config) -> SiameseNetwork:
     """Return the network that a configuration names, with fresh weights."""
+    if config.model.head == "rpn" and config.model.backbone != "resnet18":
+        raise ValueError(f"the rpn head reads the features of resnet18, not of {config.model.backbone}")
     head = _HEADS[config.model.head]
     return SiameseNetwork(_BACKBONES[config.model.backbone](), None if head is None else head())
 
 
 def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
-    """Return what finds targets: the head's scale search, or the online filter where there is no head."""
+    """Return what finds targets: the scale search or the proposals of a head, or else the online filter alone."""
     if config.model.head == "none":
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
@@ -80,8 +82,11 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
 
     Biases and BatchNorm are not decayed: they set a level, not a pattern.
     """
+    parts = dict(network.backbone.named_children())
     for name in train.frozen:
-        network.backbone.get_submodule(name).requires_grad_(False)
+        if name not in parts:
+            raise ValueError(f"train.frozen names {name!r}; this backbone has {', '.join(parts)}")
+        parts[name].requires_grad_(False)
     groups = []
     for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0)):
         learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []

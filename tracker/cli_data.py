@@ -31,7 +31,6 @@ def check_command(
     from rich.progress import Progress
 
     from tracker.data.check import check_tracks, contact_sheet
-    from tracker.data.tracks import read_tracks
 
     index = data / "tracks.jsonl"
     console = Console(stderr=True)
@@ -49,7 +48,7 @@ def check_command(
     if len(findings.problems) > _LISTED:
         typer.echo(f"... and {len(findings.problems) - _LISTED} more")
     if sheet is not None:
-        _write(sheet, contact_sheet(read_tracks(index), tracks))
+        _write(sheet, contact_sheet(findings.readable, tracks))
         typer.echo(f"a picture of the tracks is in {sheet}")
     typer.echo(f"{len(findings.problems)} problems" if findings.problems else "no problems")
     return 1 if findings.problems else 0
@@ -140,19 +139,20 @@ def annotate_command(
     from tracker.data.track_writer import write_track
     from tracker.frames import open_frames
 
-    boxes = dict(_parse_key(text) for text in keys)
+    boxes = _parse_keys(keys)
     with open_frames(source, start, end) as opened:
         if opened.live:
             raise ValueError(f"{source} is live; record it first, and annotate the file")
         frames, fps = JpegFrames(opened), opened.fps
+    _check_keys(boxes, start, start + len(frames))
     proposals = propose(load_tracker(model, device), frames, {at - start: box for at, box in boxes.items()})
     trusted = [(start + p.frame, frames[p.frame], p.box) for p in proposals if p.trust >= _LEAST_TRUST]
     kept = [shown for shown in trusted if (shown[0] - start) % every == 0 or shown[0] in boxes]
-    count, index = write_track(out, Path(source).stem or "video", name, label, kept)
+    count, index = write_track(out, _video_name(source), name, label, kept)
     typer.echo(f"{count} of {len(frames)} frames kept; the track is in {index}")
     _ask_for_keys(proposals, start, start + len(frames))
     if preview is not None:
-        _write_preview(preview, frames, proposals, fps)
+        _write_preview(preview, frames, proposals, start, fps)
         typer.echo(f"the boxes are drawn in {preview}")
     return 0
 
@@ -167,6 +167,25 @@ def _ask_for_keys(proposals: "list[Proposal]", start: int, end: int) -> None:
         typer.echo(f"lost at frame {lost}: add a --key after it if the object is still there")
 
 
+def _video_name(source: str) -> str:
+    """Return folder and name of a source without its ending: videos of one name in two folders are two videos."""
+    return "/".join(Path(source).resolve().with_suffix("").parts[-2:])
+
+
+def _parse_keys(texts: list[str]) -> dict[int, "Box"]:
+    keys = [_parse_key(text) for text in texts]
+    boxes = dict(keys)
+    if len(boxes) < len(keys):
+        raise ValueError("two --key for one frame; give one box a frame")
+    return boxes
+
+
+def _check_keys(keys: dict[int, "Box"], start: int, end: int) -> None:
+    for at in keys:
+        if not start <= at < end:
+            raise ValueError(f"--key {at}:... lies outside the frames {start} to {end - 1}")
+
+
 def _parse_key(text: str) -> tuple[int, "Box"]:
     from tracker.geometry import Box
 
@@ -178,7 +197,9 @@ def _parse_key(text: str) -> tuple[int, "Box"]:
         raise ValueError(f"--key must be N:X,Y,W,H, frame and pixels, such as 30:120,80,64,48, got {text!r}") from None
 
 
-def _write_preview(path: Path, frames: "JpegFrames", proposals: "list[Proposal]", fps: float | None) -> None:
+def _write_preview(
+    path: Path, frames: "JpegFrames", proposals: "list[Proposal]", start: int, fps: float | None
+) -> None:
     from tracker.draw import draw_predictions
     from tracker.frames import DEFAULT_FPS
     from tracker.interface import Prediction
@@ -191,4 +212,4 @@ def _write_preview(path: Path, frames: "JpegFrames", proposals: "list[Proposal]"
         for at in range(len(frames)):
             found = by_frame.get(at)
             shown = [Prediction(found.box, found.trust, found.trust < _LEAST_TRUST)] if found else []
-            video.write(draw_predictions(frames[at], shown, at), at / rate)
+            video.write(draw_predictions(frames[at], shown, start + at), at / rate)

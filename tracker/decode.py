@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.config import RPNConfig, ScaleSearchConfig
+from tracker.geometry import context_side
 
 Response = NDArray[np.float32]
 
+_CONTEXT = 0.5  # of the squares whose sides are compared for a change of size: half of w + h, as in the paper
 _FLAT = 1e-4  # logits that differ by less are equal: the interpolation's rounding is below it
 
 
@@ -33,6 +35,13 @@ def cosine_window(cells: int) -> Response:
     window: Response = (product / product.sum()).astype(np.float32)
     window.flags.writeable = False
     return window
+
+
+def windowed(scores: Response, influence: float) -> Response:
+    """Return scores (h, h), none negative, lowered away from the middle: by up to the share `influence` at the rim."""
+    window = cosine_window(len(scores))
+    weights: Response = 1 - influence + influence * window / window.max()
+    return scores * weights
 
 
 class ResponsePyramid:
@@ -70,9 +79,9 @@ class ResponsePyramid:
             if lifted.max() > _FLAT:
                 ranked = ranked + (1 - config.window_influence) * lifted / lifted.sum()
         else:
-            likely = (1 - config.filter_share) * likely + config.filter_share * self._spread(answers[scale], cells)
-            window = cosine_window(cells) / cosine_window(cells).max()
-            ranked = likely * (1 - config.window_influence + config.window_influence * window)
+            spread = np.maximum(self._spread(answers[scale], cells), np.float32(0))
+            likely += config.filter_share * (spread - likely)
+            ranked = windowed(likely, config.window_influence)
         row, column = np.unravel_index(int(np.argmax(ranked)), ranked.shape)
         pixel = self.stride / config.upsample
         factor = self.factors[scale]
@@ -91,8 +100,8 @@ class ResponsePyramid:
         """Return the middle (cells, cells) of answers, enlarged as the responses are."""
         side = len(answers) * self.config.upsample
         large = cv2.resize(answers, (side, side), interpolation=cv2.INTER_CUBIC)
-        margin = (side - cells) // 2
-        return large[margin : margin + cells, margin : margin + cells]  # type: ignore[return-value]
+        middle = (side - 1) / 2  # of the indices; it may lie between two
+        return cv2.getRectSubPix(large, (cells, cells), (middle, middle))  # type: ignore[return-value]
 
 
 def _logistic(logits: Response) -> Response:
@@ -111,26 +120,18 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     """Return the best box after penalties for a sudden change of size or shape and for distance from the middle.
 
     size_wh: of the object in the last frame, crop pixels; the candidate's size lies between it and the box's, nearer
-    to the box the better its score. Source: Li et al. 2018, section 4.3, with the change of size in both sides.
+    to the box the better its score. Source: Li et al. 2018, section 4.3.
     """
     w, h = proposals.boxes[2], proposals.boxes[3]
     last_w, last_h = size_wh
-    size_change = _change(_padded_side(w, h), _padded_side(last_w, last_h))
+    size_change = _change(context_side(w, h, _CONTEXT), context_side(last_w, last_h, _CONTEXT))
     penalties = np.exp(-config.penalty_k * (size_change * _change(w / h, last_w / last_h) - 1))
-    cells = len(proposals.scores)
-    window = cosine_window(cells) / cosine_window(cells).max()
-    ranked = proposals.scores * penalties * (1 - config.window_influence + config.window_influence * window)
-    row, column = divmod(int(np.argmax(ranked)), cells)
+    ranked = windowed(proposals.scores * penalties, config.window_influence)
+    row, column = divmod(int(np.argmax(ranked)), len(ranked))
     score = min(max(float(proposals.scores[row, column]), 0.0), 1.0)
     smoothing = config.size_smoothing * float(penalties[row, column]) * score
     du, dv, box_w, box_h = (float(value) for value in proposals.boxes[:, row, column])
     return Candidate(du, dv, last_w + smoothing * (box_w - last_w), last_h + smoothing * (box_h - last_h), score)
-
-
-def _padded_side(w: Response | float, h: Response | float) -> Response:
-    pad = (np.asarray(w) + h) / 2
-    side: Response = np.sqrt((w + pad) * (h + pad))
-    return side
 
 
 def _change(a: Response, b: Response | float) -> Response:

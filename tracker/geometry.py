@@ -6,6 +6,13 @@ between them is one scale and one shift, and it has an exact inverse.
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # plain numbers need no NumPy, and `siamtrack --help` stays quick without it
+    import numpy as np
+    from numpy.typing import NDArray
+
+Number = TypeVar("Number", float, "NDArray[np.float32]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +87,27 @@ def iou(a: Box, b: Box) -> float:
     return inter / (a.w * a.h + b.w * b.h - inter)
 
 
+def share_inside(box: Box, size_hw: tuple[int, int]) -> float:
+    """Return the share of a box's area that lies in a frame of size (height, width)."""
+    x, y, w, h = box.to_xywh()
+    inside_w = min(x + w, size_hw[1]) - max(x, 0.0)
+    inside_h = min(y + h, size_hw[0]) - max(y, 0.0)
+    return max(inside_w, 0.0) * max(inside_h, 0.0) / (w * h)
+
+
 def centre_distance(a: Box, b: Box) -> float:
     """Return the distance between the centres of two boxes, in pixels."""
     return math.hypot(a.cx - b.cx, a.cy - b.cy)
 
 
-def context_side(w: float, h: float, context: float) -> float:
-    """Return the side of the square that holds a w x h object with its surroundings.
+def context_side(w: Number, h: Number, context: float) -> Number:
+    """Return the side of the square that holds a w x h object with its surroundings; of arrays one by one.
 
     With p = context * (w + h) the side is sqrt((w + p) * (h + p)): Bertinetto et al. 2016, section 2.5, where the
     margin on each side is a quarter of w + h, so context = 0.5.
     """
     pad = context * (w + h)
-    return math.sqrt((w + pad) * (h + pad))
+    return ((w + pad) * (h + pad)) ** 0.5  # type: ignore[no-any-return, return-value]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,21 +5,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tracker.config import CropConfig, OnlineConfig
 from tracker.crop import Fill, cut, to_batch
-from tracker.decode import Candidate, ResponsePyramid, cosine_window
+from tracker.decode import Candidate, ResponsePyramid, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
-from tracker.models.backbones import Features
+from tracker.models.backbones import FINE_STRIDE, Features
 from tracker.models.siamese import SiameseNetwork
 from tracker.online import BoxModel, OnlineState, PlaceModel, PlaceState, parabola_peak
 from tracker.views import cut_views
 
 _CONTEXT = 0.5  # of the square that `online.search_factor` multiplies
-_FINE_STRIDE = 8  # of the fine features of every backbone
 
 
 class Localiser(Protocol):
@@ -108,10 +106,12 @@ class OnlineLocaliser:
     def __init__(self, network: SiameseNetwork, config: OnlineConfig) -> None:
         if config.box is None:
             raise ValueError("a model without a head needs the table [online.box]")
+        if config.search_size <= 0 or config.search_factor <= 0:
+            raise ValueError("a model without a head needs online.search_size and online.search_factor, above 0")
         self.network = network
         self.config = config
         self.place = PlaceModel(config, network.stride)
-        self.box = BoxModel(config.box, _FINE_STRIDE)
+        self.box = BoxModel(config.box, FINE_STRIDE)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> OnlineState:
         """Return the filters learned from views of the first frame."""
@@ -148,9 +148,8 @@ class OnlineLocaliser:
     def _peak(self, answers: Tensor) -> tuple[float, float, float]:
         """Return the windowed peak's (u, v) from the middle, to a part of a cell, and the answer there."""
         cells = len(answers)
-        window = torch.from_numpy(cosine_window(cells) / cosine_window(cells).max()).to(answers.device)  # 1 at its peak
-        influence = self.config.window_influence
-        row, column = divmod(int((answers * (1 - influence + influence * window)).argmax()), cells)
+        ranked = windowed(answers.cpu().numpy(), self.config.window_influence)
+        row, column = divmod(int(ranked.argmax()), cells)
         x = column + parabola_peak(answers[row], column)
         y = row + parabola_peak(answers[:, column], row)
         middle = (cells - 1) / 2

@@ -13,13 +13,12 @@ from tracker.decode import Candidate, Proposals, best_proposal
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.models import anchors
-from tracker.models.backbones import Features
+from tracker.models.backbones import FINE_STRIDE, Features
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 from tracker.online import PlaceModel, PlaceState
 from tracker.views import cut_views
 
-_FINE_STRIDE = 8  # of the head's maps
 _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved for the calibration
 
 
@@ -41,6 +40,9 @@ class RPNLocaliser:
         """Take the network, whose head is an RPNHead, and the settings; without `online` no filter is learned."""
         if not isinstance(network.head, RPNHead):
             raise ValueError("an RPNLocaliser needs a network with an rpn head")
+        for name, size in (("template_size", crop.template_size), ("search_size", crop.search_size)):
+            if size % network.stride != 1:  # or the cells of the two maps do not lie over each other
+                raise ValueError(f"crop.{name} must be a multiple of {network.stride} and 1, such as 257, got {size}")
         self.network = network
         self.head = network.head
         self.crop = crop
@@ -81,7 +83,7 @@ class RPNLocaliser:
         if place is not None and learned is not None:
             sample, answers = place.answer(learned, features.deep)
             spread = interpolate(answers[None, None], scores.shape[1:], mode="bicubic", align_corners=True)[0]
-            scores = torch.lerp(scores, spread.clamp(max=1.0), self.config.filter_share)
+            scores = torch.lerp(scores, spread.clamp(0.0, 1.0), self.config.filter_share)
         if not bool(scores.isfinite().all()):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
         proposals = Proposals(scores[0].cpu().numpy(), _calibrated(boxes[0], model.calibration).cpu().numpy())
@@ -93,7 +95,7 @@ class RPNLocaliser:
     def _read(self, code: TemplateCode, features: Features) -> tuple[Tensor, Tensor]:
         """Return overlaps (N, h, w) and boxes (N, 4, h, w) as the head sees them."""
         output = self.head(code, features)
-        return output.cls_logits[:, 0].sigmoid(), anchors.decode(output.box_deltas, code.size_wh, _FINE_STRIDE)
+        return output.cls_logits[:, 0].sigmoid(), anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
 
     def _moved(self, search: CropGeometry, box: Box) -> list[CropGeometry]:
         """Return squares of other places and sizes that show the object, for the calibration."""
@@ -105,10 +107,10 @@ class RPNLocaliser:
         """Return how the given box differs from the head's: the median over crops with boxes truth (N, 4)."""
         overlaps, boxes = self._read(code, features)
         cells = overlaps.shape[-1]
-        offsets = anchors.cell_offsets(cells, _FINE_STRIDE, truth.device)
+        offsets = anchors.cell_offsets(cells, FINE_STRIDE, truth.device)
         # Where another thing answers better than the object, the object's own cell is what is asked.
-        near = ((offsets.view(1, 1, -1) - truth[:, :1, None]).abs() <= truth[:, 2:3, None] / 4 + _FINE_STRIDE) & (
-            (offsets.view(1, -1, 1) - truth[:, 1:2, None]).abs() <= truth[:, 3:4, None] / 4 + _FINE_STRIDE
+        near = ((offsets.view(1, 1, -1) - truth[:, :1, None]).abs() <= truth[:, 2:3, None] / 4 + FINE_STRIDE) & (
+            (offsets.view(1, -1, 1) - truth[:, 1:2, None]).abs() <= truth[:, 3:4, None] / 4 + FINE_STRIDE
         )
         best = (overlaps * near).flatten(1).argmax(1)
         found = boxes.flatten(2).gather(2, best.view(-1, 1, 1).expand(-1, 4, 1))[:, :, 0]  # (N, 4)

@@ -117,6 +117,16 @@ def test_command_reports_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture
     assert sheet is not None and sheet.shape == (128, 1536, 3)
 
 
+def test_sheet_is_drawn_of_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = track((str(tmp_path.parent / "none.png"), [1, 1, 9, 9]), video="w")
+    write(tmp_path, track(GOOD), "no track", elsewhere)
+    assert main(["data", "check", str(tmp_path), "--sheet", str(tmp_path / "sheet.png"), "-q"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == "2 problems"
+    assert f"line 3: {Path('..', 'none.png')}: there is no such picture" in out
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
+
+
 def test_command_fails_where_something_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, track(GOOD), *(track((f"{i}.png", [1, 1, 9, 9])) for i in range(25)))
     assert main(["data", "check", str(tmp_path), "-q"]) == 1

@@ -184,6 +184,8 @@ def test_empty_folder_is_refused_with_what_was_expected(tmp_path: Path, layout: 
     [
         ("vot", "ball/groundtruth.txt", "m3,4,5,6,7", r"line 1: expected 4 or 8 numbers, got 'm3,4,5,6,7'"),
         ("mot", "train/MOT-01/gt/gt.txt", "1,2,3", r"line 1: expected frame,id,x,y,w,h"),
+        ("voc", "Annotations/x.xml", "<annotation>", "cannot read .*x.xml"),
+        ("vid", "Annotations/VID/train/a/s1/000000.xml", "", "cannot read .*000000.xml"),
         ("coco", "annotations/instances_val.json", "[]", "is no file of COCO instances"),
         ("lasot", "guitar/guitar-3/full_occlusion.txt", "0,1", "must hold one number for each of 4 frames"),
         ("trackingnet", "TRAIN_0/anno/abc.txt", "1,1,5,5\n" * 19, "12 images for 19 boxes"),
@@ -215,6 +217,26 @@ def test_command_writes_crops_and_goes_on_where_it_was(tmp_path: Path, capsys: p
     assert main(command) == 0
     assert capsys.readouterr().out == "1 tracks and 1 frames added, 1 tracks were there already\n"
     assert (out / "tracks.jsonl").read_text().splitlines() == lines
+    for cut in (lines[0] + "\n" + lines[1][:60], lines[0] + "\n" + lines[1]):  # in the middle of a line, or at its end
+        (out / "tracks.jsonl").write_text(cut)
+        assert main(command) == 0
+        assert (out / "tracks.jsonl").read_text().splitlines() == lines
+
+
+def test_sets_that_do_not_say_what_is_seen_are_taken_whole(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "img1" / "000001.jpg")
+    text(tmp_path / "a" / "gt" / "gt.txt", "1,1,6,8,20,10,1,-1,-1,-1", "")
+    (track,) = LAYOUTS["mot"](tmp_path)
+    assert square(track)
+
+
+def test_box_outside_its_frame_is_left_out(tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    otb(root)
+    text(root / "Deer" / "groundtruth_rect.txt", "6,8,20,10", "-17,8,20,10")
+    assert main(["data", "import", "otb", str(root), "--out", str(out), "--every", "1", "-q"]) == 0
+    (track,) = read_tracks(out / "tracks.jsonl")
+    assert len(track.frames) == 1
 
 
 def test_picture_that_cannot_be_read_is_passed_over_and_named(

@@ -24,7 +24,7 @@ def draw(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torc
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-class Path(Protocol):
+class FilterPath(Protocol):
     """What both paths offer, on NumPy arrays."""
 
     def normal_equations(
@@ -68,7 +68,7 @@ PATHS = pytest.mark.parametrize("path", [TorchPath, online_filter_numba], ids=["
 @pytest.mark.parametrize(("dtype", "kind"), DTYPES)
 @pytest.mark.parametrize(("kernel", "shape"), [(1, (6, 6)), (3, (6, 6)), (3, (4, 7)), (5, (6, 5))])
 def test_normal_equations_are_those_of_the_stored_samples(
-    path: Path, dtype: torch.dtype, kind: str, kernel: int, shape: tuple[int, int]
+    path: FilterPath, dtype: torch.dtype, kind: str, kernel: int, shape: tuple[int, int]
 ) -> None:
     places = tuple(side + kernel - 1 for side in shape)
     features, labels, weights = (
@@ -87,7 +87,7 @@ def test_normal_equations_are_those_of_the_stored_samples(
 
 
 @PATHS
-def test_the_solution_is_that_of_conjugate_gradient_on_the_samples(path: Path) -> None:
+def test_the_solution_is_that_of_conjugate_gradient_on_the_samples(path: FilterPath) -> None:
     features, labels = draw(3, 4, 7, 7).numpy(), draw(3, 9, 9, seed=1).numpy()
     autocorrelation, moment = path.normal_equations(features, labels, np.ones(3), 3)
     matrix = path.gram(autocorrelation)
@@ -101,11 +101,17 @@ def test_the_solution_is_that_of_conjugate_gradient_on_the_samples(path: Path) -
 @pytest.mark.parametrize(("dtype", "kind"), DTYPES)
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_the_response_is_the_neighbourhoods_times_the_filter(
-    path: Path, dtype: torch.dtype, kind: str, kernel: int
+    path: FilterPath, dtype: torch.dtype, kind: str, kernel: int
 ) -> None:
     features, weights = draw(2, 3, 6, 5).to(dtype).numpy(), draw(3 * kernel**2, seed=1).to(dtype).numpy()
     wanted = [reference.neighbourhoods(sample.astype(np.float64), kernel) @ weights for sample in features]
     assert_close(path.respond(features, weights, kernel).reshape(2, -1), np.stack(wanted), kind)
+
+
+@PATHS
+def test_matrix_that_is_not_positive_definite_is_an_error(path: FilterPath) -> None:
+    with pytest.raises((np.linalg.LinAlgError, torch.linalg.LinAlgError)):
+        path.solve(np.array([[1.0, 2.0], [2.0, 1.0]]), np.ones(2), 0.1)
 
 
 def test_labels_are_gaussians_around_their_centres() -> None:

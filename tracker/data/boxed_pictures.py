@@ -31,6 +31,20 @@ def read_coco(root: Path) -> Iterator[ObjectTrack]:
             raise ValueError(f"{file} is no file of COCO instances ({type(error).__name__}: {error})") from error
 
 
+def read_notes(file: Path) -> ElementTree.Element:
+    """Return the content of an XML file as Pascal VOC has them. Raises ValueError naming a file that is none."""
+    try:
+        return ElementTree.parse(file).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise ValueError(f"cannot read {file}: {error}") from error
+
+
+def corners(thing: ElementTree.Element) -> tuple[float, float, float, float]:
+    """Return xmin, ymin, xmax, ymax of an object; NaN where one is missing."""
+    x0, y0, x1, y1 = (float(thing.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    return x0, y0, x1, y1
+
+
 def read_voc(root: Path) -> Iterator[ObjectTrack]:
     """Yield the objects of Pascal VOC: Annotations/*.xml and JPEGImages/*.jpg.
 
@@ -41,12 +55,10 @@ def read_voc(root: Path) -> Iterator[ObjectTrack]:
     if not files:
         raise ValueError(f"{root} holds nothing of Pascal VOC: expected Annotations/*.xml")
     for file in files:
-        content = ElementTree.parse(file).getroot()
+        content = read_notes(file)
         image = root / "JPEGImages" / content.findtext("filename", f"{file.stem}.jpg")
         for thing in content.iter("object"):
-            x0, y0, x1, y1 = (
-                float(thing.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
+            x0, y0, x1, y1 = corners(thing)
             box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
             if box[2] > 0 and box[3] > 0:
                 yield ObjectTrack("", file.stem, thing.findtext("name", "object"), (TrackFrame(image, box),))

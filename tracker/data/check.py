@@ -1,5 +1,6 @@
 """Look a set of training tracks over: what is in it, what is wrong with it, and what it looks like."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,12 +10,12 @@ import cv2
 import numpy as np
 
 from tracker.crop import cut, mean_colour
+from tracker.data.track_writer import LEAST_INSIDE
 from tracker.data.tracks import ObjectTrack, TrackFrame, parse_track, read_lines
-from tracker.geometry import Box, CropGeometry, context_side
+from tracker.geometry import Box, CropGeometry, context_side, share_inside
 from tracker.interface import Frame
 
 _LEAST_SIDE = 4.0  # pixels: of a smaller object nothing can be learned
-_LEAST_INSIDE = 0.5  # of the box's area in the picture
 _TILE = 128  # pixels of a picture on the contact sheet
 _TILES = 3  # of a track: its first frame, its middle one and its last
 _COLUMNS = 4  # tracks side by side
@@ -40,6 +41,7 @@ class Findings:
     labels: Counter[str] = field(default_factory=Counter)  # tracks by class
     sources: Counter[str] = field(default_factory=Counter)  # tracks by set
     problems: list[Problem] = field(default_factory=list)
+    readable: list[ObjectTrack] = field(default_factory=list)
 
 
 def check_tracks(index: Path, progress: Callable[[float], None]) -> Findings:
@@ -68,6 +70,7 @@ def check_tracks(index: Path, progress: Callable[[float], None]) -> Findings:
 
 def _count(findings: Findings, track: ObjectTrack) -> None:
     findings.tracks += 1
+    findings.readable.append(track)
     findings.stills += len(track.frames) == 1
     findings.frames += len(track.frames)
     findings.videos.add(track.video)
@@ -81,7 +84,7 @@ def _look_at(track: ObjectTrack, folder: Path) -> Iterator[tuple[str, str]]:
         yield "", "no frame has a box"
     for frame in track.frames:
         for what in _wrong_with(frame):
-            yield str(frame.image.relative_to(folder)), what
+            yield os.path.relpath(frame.image, folder), what
 
 
 def _wrong_with(frame: TrackFrame) -> list[str]:
@@ -92,10 +95,9 @@ def _wrong_with(frame: TrackFrame) -> list[str]:
         return ["the picture cannot be decoded"]
     x, y, w, h = frame.box_xywh
     height, width = image.shape[:2]
-    inside = max(min(x + w, width) - max(x, 0), 0) * max(min(y + h, height) - max(y, 0), 0)
     shown = f"box {x:g},{y:g},{w:g},{h:g} in a picture of {width}x{height}"
     wrong = []
-    if inside < _LEAST_INSIDE * w * h:
+    if share_inside(Box.from_xywh(x, y, w, h), (height, width)) < LEAST_INSIDE:
         wrong.append(f"{shown}: less than half of it is in the picture")
     if min(w, h) < _LEAST_SIDE:
         wrong.append(f"{shown}: smaller than {_LEAST_SIDE:g} pixels")

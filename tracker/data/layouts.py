@@ -3,34 +3,21 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from tracker.data.boxed_pictures import read_coco, read_voc
 from tracker.data.got10k import read_got10k
 from tracker.data.masks import read_masks
 from tracker.data.otb import read_otb
-from tracker.data.sequence import Sequence
-from tracker.data.tracks import ObjectTrack, TrackFrame
+from tracker.data.tracks import ObjectTrack, track_of
 from tracker.data.video_tracks import read_mot, read_vid
 from tracker.data.videos import read_lasot, read_trackingnet, read_vot
 
 
 def _from_otb(root: Path) -> Iterator[ObjectTrack]:
-    yield from (as_track(sequence, "object") for sequence in read_otb(root))
+    yield from (track_of(one.name, "object", one.image_paths, one.boxes_xywh) for one in read_otb(root))
 
 
 def _from_got10k(root: Path) -> Iterator[ObjectTrack]:
-    yield from (as_track(sequence, "object") for sequence in read_got10k(root, "train"))
-
-
-def as_track(sequence: Sequence, label: str) -> ObjectTrack:
-    """Return a sequence as a track: frames without the object are left out."""
-    frames = tuple(
-        TrackFrame(path, (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
-        for path, box in zip(sequence.image_paths, sequence.boxes_xywh, strict=True)
-        if np.isfinite(box).all() and box[2] > 0 and box[3] > 0
-    )
-    return ObjectTrack("", sequence.name, label, frames)
+    yield from (track_of(one.name, "object", one.image_paths, one.boxes_xywh) for one in read_got10k(root, "train"))
 
 
 LAYOUTS: dict[str, Callable[[Path], Iterator[ObjectTrack]]] = {

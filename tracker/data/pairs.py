@@ -55,11 +55,6 @@ class Pairs(NamedTuple):
     boxes: Tensor  # (K, 4), the same of the searches
     positive: Tensor  # (K,) bool
 
-    @property
-    def centres(self) -> Tensor:
-        """Where the searches show the object: (K, 2), (u, v) less the crop's middle, crop pixels."""
-        return self.boxes[..., :2]
-
 
 class PairDataset(Dataset[Pairs]):
     """Draw pairs from tracks. Item i depends on the seed and i alone, so a resumed run sees what it would have seen."""
@@ -190,7 +185,7 @@ class PairDataset(Dataset[Pairs]):
         frame = _any_frame(other, rng)
         image = _read(frame.image)
         x, y, w, h = (round(value) for value in frame.box_xywh)
-        patch = image[max(y, 0) : y + h, max(x, 0) : x + w]
+        patch = image[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
         if patch.shape[0] < 4 or patch.shape[1] < 4:
             return search
         patch = jitter_colour(patch, rng, self.config.colour)

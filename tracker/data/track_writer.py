@@ -1,5 +1,6 @@
 """Write tracks in the layout that training reads: crops of the frames, and a line a track in tracks.jsonl."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -10,10 +11,11 @@ from pathlib import Path
 import cv2
 
 from tracker.data.tracks import ObjectTrack, TrackFrame, read_lines
-from tracker.geometry import Box, context_side
+from tracker.geometry import Box, context_side, share_inside
 from tracker.interface import Frame
 
 _REACH = 4.0  # side of a crop over the object's context square: room for the search, its shift and its scale
+LEAST_INSIDE = 0.5  # of a box, in its frame: of less there is nothing to learn
 _CONTEXT_PX = 150.0  # pixels that a larger context square is scaled down to: more than any network's template shows
 
 
@@ -52,6 +54,7 @@ def import_tracks(tracks: Iterable[ObjectTrack], folder: Path, source: str, ever
     index = folder / "tracks.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     known = {_name_of(line) for line in read_lines(index)} if index.exists() else set()
+    _mend(index)
     counts = Imported()
     numbers: Counter[str] = Counter()
     for track in tracks:
@@ -69,6 +72,15 @@ def import_tracks(tracks: Iterable[ObjectTrack], folder: Path, source: str, ever
                 counts.tracks += 1
                 counts.frames += count
         yield counts
+
+
+def _mend(index: Path) -> None:
+    """End the index with a whole line: a run that was killed may have left a part of one."""
+    content = index.read_bytes() if index.exists() else b""
+    if content and not content.endswith(b"\n"):
+        whole, _, last = content.rpartition(b"\n")
+        kept = content if _name_of(last.decode(errors="replace")) else whole
+        index.write_bytes(kept.removesuffix(b"\n") + b"\n" if kept else b"")
 
 
 def _readable(frames: Iterable[tuple[int, TrackFrame]], counts: Imported) -> Iterator[tuple[int, Frame, Box]]:
@@ -90,9 +102,9 @@ def _write_pictures(
         old.unlink()
     rows = []
     for number, frame, box in frames:
+        if share_inside(box, (frame.shape[0], frame.shape[1])) < LEAST_INSIDE:
+            continue
         picture, shown = shown_part(frame, box)
-        if min(picture.shape[:2]) == 0:
-            continue  # the box lies outside the frame
         path = pictures / f"{number:06d}.jpg"
         if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95]):
             raise OSError(f"cannot write {path}")
@@ -109,15 +121,16 @@ def _name_of(line: str) -> str:
 
 
 def shown_part(frame: Frame, box: Box) -> tuple[Frame, Box]:
-    """Return the part of a frame around a box, scaled down where the object is large, and the box in its pixels."""
+    """Return the part of a frame around a box, scaled down where the object is large, and the box in its pixels.
+
+    The box must lie in the frame, in part at least.
+    """
     height, width = frame.shape[:2]
     side = context_side(box.w, box.h, 0.5)
     reach = _REACH * side / 2
     x0, y0 = (max(int(centre - reach), 0) for centre in (box.cx, box.cy))
     x1, y1 = min(int(box.cx + reach) + 1, width), min(int(box.cy + reach) + 1, height)
     part = frame[y0:y1, x0:x1]
-    if part.size == 0:
-        return part, box
     scale = min(_CONTEXT_PX / side, 1.0)
     size = max(round((x1 - x0) * scale), 1), max(round((y1 - y0) * scale), 1)
     sx, sy = size[0] / (x1 - x0), size[1] / (y1 - y0)
@@ -127,4 +140,6 @@ def shown_part(frame: Frame, box: Box) -> tuple[Frame, Box]:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+    """Return a name for a folder; different names give different ones."""
+    safe = re.sub(r"[^\w.-]+", "_", name).strip(".")
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

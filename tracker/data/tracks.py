@@ -2,8 +2,12 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,21 @@ def parse_track(line: str, folder: Path) -> ObjectTrack:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a track ({type(error).__name__}: {error})") from error
     return ObjectTrack(source, video, label, frames)
+
+
+def track_of(video: str, label: str, images: Sequence[Path], boxes: NDArray[np.float64]) -> ObjectTrack:
+    """Return the track of one object with a box (n, 4) in each picture; frames with NaN or an empty box are left out.
+
+    Pictures beyond the last box have none. Raises ValueError for more boxes than pictures.
+    """
+    if len(images) < len(boxes):
+        raise ValueError(f"{video} has {len(images)} images for {len(boxes)} boxes; unpack it again")
+    frames = tuple(
+        TrackFrame(image, (float(x), float(y), float(w), float(h)))
+        for image, (x, y, w, h) in zip(images, boxes, strict=False)
+        if np.isfinite([x, y, w, h]).all() and w > 0 and h > 0
+    )
+    return ObjectTrack("", video, label, frames)
 
 
 def _box(values: list[float]) -> tuple[float, float, float, float]:

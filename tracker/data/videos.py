@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.data.sequence import list_images, read_boxes
-from tracker.data.tracks import ObjectTrack, TrackFrame
+from tracker.data.tracks import ObjectTrack, track_of
 
 
 def read_lasot(root: Path) -> Iterator[ObjectTrack]:
@@ -23,7 +23,7 @@ def read_lasot(root: Path) -> Iterator[ObjectTrack]:
         boxes = read_boxes(folder / "groundtruth.txt", index_base=1)
         hidden = _flags(folder / "full_occlusion.txt", len(boxes)) | _flags(folder / "out_of_view.txt", len(boxes))
         boxes[hidden] = np.nan
-        yield _track(folder.name, folder.name.rpartition("-")[0] or folder.name, list_images(folder / "img"), boxes)
+        yield track_of(folder.name, folder.name.rpartition("-")[0] or folder.name, list_images(folder / "img"), boxes)
 
 
 def read_trackingnet(root: Path) -> Iterator[ObjectTrack]:
@@ -36,7 +36,7 @@ def read_trackingnet(root: Path) -> Iterator[ObjectTrack]:
     for truth in truths:
         images = list_images(truth.parent.parent / "frames" / truth.stem)
         numbered = sorted(images, key=lambda path: (len(path.stem), path.stem))  # 2.jpg comes before 10.jpg
-        yield _track(truth.stem, "object", tuple(numbered), read_boxes(truth, index_base=0))
+        yield track_of(truth.stem, "object", tuple(numbered), read_boxes(truth, index_base=0))
 
 
 def read_vot(root: Path) -> Iterator[ObjectTrack]:
@@ -50,7 +50,7 @@ def read_vot(root: Path) -> Iterator[ObjectTrack]:
     for truth in truths:
         folder = truth.parent
         images = list_images(folder / "color") or list_images(folder)
-        yield _track(folder.name, "object", images, _read_polygons(truth))
+        yield track_of(folder.name, "object", images, _read_polygons(truth))
 
 
 def _read_polygons(path: Path) -> NDArray[np.float64]:
@@ -67,17 +67,6 @@ def _read_polygons(path: Path) -> NDArray[np.float64]:
             raise ValueError(f"{path} line {number}: expected 4 or 8 numbers, got {line.strip()[:60]!r}")
         boxes.append(values)
     return np.array(boxes, dtype=np.float64).reshape(-1, 4)
-
-
-def _track(name: str, label: str, images: tuple[Path, ...], boxes: NDArray[np.float64]) -> ObjectTrack:
-    if len(images) < len(boxes):
-        raise ValueError(f"{name} has {len(images)} images for {len(boxes)} boxes; unpack it again")
-    frames = tuple(
-        TrackFrame(image, (float(x), float(y), float(w), float(h)))
-        for image, (x, y, w, h) in zip(images, boxes, strict=False)  # some sets annotate the beginning only
-        if np.isfinite([x, y, w, h]).all() and w > 0 and h > 0
-    )
-    return ObjectTrack("", name, label, frames)
 
 
 def _flags(path: Path, count: int) -> NDArray[np.bool_]:

@@ -31,10 +31,3 @@ def decode(deltas: Tensor, size_wh: Tensor, stride: int) -> Tensor:
     )
     sizes = anchors * deltas[:, 2:].clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE).exp()
     return torch.cat([cells + deltas[:, :2] * anchors, sizes], dim=1)
-
-
-def encode(boxes: Tensor, size_wh: Tensor, stride: int) -> Tensor:
-    """Return deltas (N, 4, h, w) of boxes (N, 4, h, w): the inverse of `decode`, within a factor of 4 in size."""
-    height, width = boxes.shape[2:]
-    zero = decode(torch.zeros_like(boxes), size_wh, stride)
-    return torch.cat([(boxes[:, :2] - zero[:, :2]) / zero[:, 2:], (boxes[:, 2:] / zero[:, 2:]).log()], dim=1)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+FINE_STRIDE = 8  # of the fine features of every backbone, pixels
+
 
 class Features(NamedTuple):
     """Hold two maps of one pass, each symmetrical around the middle of the image.
@@ -25,9 +27,9 @@ def _conv(channels: tuple[int, int], kernel: int, stride: int = 1, groups: int =
     ]
 
 
-def fuse_batch_norm(backbone: nn.Module) -> None:
+def fuse_batch_norm(network: nn.Module) -> None:
     """Fold each BatchNorm that follows a convolution in an `nn.Sequential` into it, in place; for inference only."""
-    for module in backbone.modules():
+    for module in network.modules():
         if not isinstance(module, nn.Sequential):
             continue
         for i in range(len(module) - 1):

@@ -1,4 +1,6 @@
-"""The filter of `models.online_filter` on the CPU in NumPy arrays, compiled by Numba; needs no torch.
+"""The filter of `models.online_filter` on the CPU in NumPy arrays, compiled by Numba: for loops without torch.
+
+Where torch is there it is the faster of the two (benchmarks/online_filter.md).
 
 All functions take and give float32 or float64 and mean what their namesakes there do. Maps are laid out as (h, w, d),
 so that the innermost loops run over channels that lie side by side. The first call of each compiles it, see
@@ -53,11 +55,13 @@ def gram(autocorrelation: Array) -> Array:
 
 
 def solve(matrix: Array, moment: Array, ridge: float) -> Array:
-    """Return f (m,) = (G + ridge I)^-1 b, by Cholesky."""
+    """Return f (m,) = (G + ridge I)^-1 b, by Cholesky. Raises LinAlgError where that is not positive definite."""
     lower = matrix.copy()
     lower.ravel()[:: len(lower) + 1] += ridge
     solution = moment.copy()
     _cholesky_solve(lower, solution)
+    if not np.isfinite(solution).all():
+        raise np.linalg.LinAlgError("the matrix is not positive definite")
     return solution
 
 

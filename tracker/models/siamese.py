@@ -27,8 +27,9 @@ class Backbone(Protocol):
 class SiameseNetwork(nn.Module):
     """Embed template and search images with shared weights and read the pair with a head.
 
-    Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The backbone may
-    run in bfloat16; the head always runs in float32. A network without a head only embeds.
+    Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The parts may
+    run in bfloat16, each by the type of its weights; features are handed on as float32. A network without a head only
+    embeds.
     """
 
     mean: Tensor

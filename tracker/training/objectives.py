@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tracker.data.pairs import Pairs
 from tracker.models import anchors
+from tracker.models.backbones import FINE_STRIDE
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 from tracker.training.losses import balanced_logistic_loss, generalized_iou, overlap_focal_loss
@@ -60,17 +61,16 @@ def rpn_objective(
             code = network.head.encode(template, pairs.template_box.to(device), stride)
             code = TemplateCode(*(part.repeat_interleave(k, dim=0) for part in code))
             output = network.head(code, network.features(pairs.searches.to(device).flatten(0, 1)))
-        fine_stride = stride // 2
         boxes = pairs.boxes.reshape(n * k, 4).to(device)
         positive = response_labels(
             boxes.cpu(),
             pairs.positive.reshape(n * k),
             output.cls_logits.shape[-1],
-            fine_stride,
+            FINE_STRIDE,
             label_radius,
             label_share,
         ).to(device)
-        found = anchors.decode(output.box_deltas, code.size_wh, fine_stride)
+        found = anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
         iou, giou = generalized_iou(found.permute(0, 2, 3, 1), boxes.view(-1, 1, 1, 4))
         cls_loss = overlap_focal_loss(output.cls_logits, iou.detach().unsqueeze(1), positive > 0)
         # Each object weighs the same, however many cells it has.

@@ -106,7 +106,7 @@ class Trainer:
         self.save_every = save_every
         self.steps = steps
         average = get_ema_multi_avg_fn(steps.ema)  # type: ignore[no-untyped-call]
-        self.mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+        self.mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if steps.ema else None
         self.step = 0
         self.seconds = 0.0  # spent on steps, waiting for data included
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -117,12 +117,12 @@ class Trainer:
     @property
     def result(self) -> nn.Module:
         """The network to keep: the mean of the weights over the last steps, or the weights as they are."""
-        return self.mean.module if self.steps.ema else self.network
+        return self.network if self.mean is None else self.mean.module
 
     def restart(self, tensors: dict[str, Tensor]) -> None:
         """Take the network's weights, the mean's too."""
         self.network.load_state_dict(tensors)
-        self.mean.module.load_state_dict(tensors)
+        self.result.load_state_dict(tensors)
 
     @property
     def _state_path(self) -> Path:
@@ -173,7 +173,7 @@ class Trainer:
         if self.steps.clip_norm:
             clip_grad_norm_(self.network.parameters(), self.steps.clip_norm)
         self.optimizer.step()
-        if self.steps.ema:
+        if self.mean is not None:
             self.mean.update_parameters(self.network)
         self.step += 1
         return value
@@ -185,7 +185,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        if self.steps.ema:
+        if self.mean is not None:
             state["mean"] = self.mean.state_dict()
         part = self._state_path.with_suffix(".part")
         torch.save(state, part)
@@ -196,7 +196,7 @@ class Trainer:
             state = torch.load(self._state_path, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.steps.ema:
+            if self.mean is not None:
                 self.mean.load_state_dict(state["mean"])
             self.step = state["step"]
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
@@ -217,7 +217,7 @@ class Trainer:
         self._log_path.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
 
     def _append_log(self, progress: Progress) -> None:
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.schedule.lr(self.step - 1)
         new = not self._log_path.exists()
         with self._log_path.open("a", encoding="utf-8") as file:
             if new:
