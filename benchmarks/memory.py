@@ -121,7 +121,7 @@ def learning_report(updates: int, model: str) -> Iterator[str]:
         (region,) = localiser.regions(box)
         features = localiser.network.features(to_batch([cut(frames[0], region, fill)]))
         seen = Box(0.0, 0.0, box.w / region.frame_per_crop, box.h / region.frame_per_crop)
-        sample, _ = localiser.place.answer(state.place, features.deep)
+        sample, _ = localiser.place.answer(state.place, localiser.place.maps(features))
         maps, _ = localiser.box.correct(state.box, features.fine, seen)
         place, regression = state.place, state.box
         yield f"## Learning {updates} times, {model}\n"
@@ -133,7 +133,7 @@ def learning_report(updates: int, model: str) -> Iterator[str]:
             if count in (SETTLED_UPDATES, updates):
                 memory = read_memory("self", 0)
                 resident = memory.resident if memory else float("nan")
-                answer = float(localiser.place.answer(place, features.deep)[1].max())
+                answer = float(localiser.place.answer(place, localiser.place.maps(features))[1].max())
                 corrected = localiser.box.correct(regression, features.fine, seen)[1]
                 moved = max(abs(a - b) for a, b in zip(corrected.to_xywh(), seen.to_xywh(), strict=True))
                 yield f"| {count} | {resident:.1f} | {answer:.5f} | {moved:.4f} |"

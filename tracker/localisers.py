@@ -70,7 +70,7 @@ class ScaleSearchLocaliser:
         if self.place is not None:
             search = self._region(box, 1.0)
             features = self.network.features(to_batch(cut_views(frame, search, fill), self.network.mean.device))
-            place = self.place.learn_views(features.deep, search.box_to_crop(box))
+            place = self.place.learn_views(self.place.maps(features), search.box_to_crop(box))
         return ScaleSearchState(template, place)
 
     def regions(self, box: Box) -> list[CropGeometry]:
@@ -90,7 +90,8 @@ class ScaleSearchLocaliser:
         if self.place is None or model.place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
             return candidate, scale, model
-        seen = [self.place.answer(model.place, features.deep[i : i + 1]) for i in range(len(responses))]
+        maps = self.place.maps(features)
+        seen = [self.place.answer(model.place, maps[i : i + 1]) for i in range(len(responses))]
         candidate, scale = self.decoder.decode(
             responses, size_wh, np.stack([answers.cpu().numpy() for _, answers in seen])
         )
@@ -118,7 +119,7 @@ class OnlineLocaliser:
         region = self.regions(box)[0]
         features = self.network.features(to_batch(cut_views(frame, region, fill), self.network.mean.device))
         shown = region.box_to_crop(box)
-        place = self.place.learn_views(features.deep, shown)
+        place = self.place.learn_views(self.place.maps(features), shown)
         return OnlineState(place, self.box.learn_first(features.fine[:1], Box(0.0, 0.0, shown.w, shown.h)))
 
     def regions(self, box: Box) -> list[CropGeometry]:
@@ -132,7 +133,7 @@ class OnlineLocaliser:
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
         per_crop = self.regions(box)[0].frame_per_crop
-        sample, answers = self.place.answer(model.place, features.deep)
+        sample, answers = self.place.answer(model.place, self.place.maps(features))
         du, dv, score = self._peak(answers)
         if not math.isfinite(score):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")

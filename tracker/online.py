@@ -8,6 +8,7 @@ from torch import Tensor
 from tracker.config import BoxRegressionConfig, OnlineConfig
 from tracker.geometry import Box
 from tracker.models import box_regression, online_filter
+from tracker.models.backbones import Features
 from tracker.models.box_regression import BoxRegression
 from tracker.views import VIEWS
 
@@ -44,31 +45,36 @@ class PlaceModel:
         self.config = config
         self.stride = stride
 
-    def learn_first(self, deep: Tensor, offsets: Tensor, weights: Tensor, side: float) -> PlaceState:
-        """Learn from views (N, C, h, h) of the first frame, the plain one first.
+    def maps(self, features: Features) -> Tensor:
+        """Return what the filter sees of a pass (N, ...): the deep features, with the fine ones where they count."""
+        weight = self.config.fine_weight
+        return online_filter.join(features.deep, features.fine, weight) if weight else features.deep
+
+    def learn_first(self, maps: Tensor, offsets: Tensor, weights: Tensor, side: float) -> PlaceState:
+        """Learn from the maps (N, C, h, h) of views of the first frame, the plain one first.
 
         offsets: (N, 2), the object's (u, v) less the crop's middle, pixels. weights: (N,). side: of the object, pixels.
         """
         config = self.config
-        projection = online_filter.principal_directions(deep, config.channels)
-        samples = online_filter.project(deep, projection)
-        sigma = torch.full((1,), max(config.label_sigma * side, config.min_sigma) / self.stride, device=deep.device)
-        labels = self._labels(offsets, deep.shape[-1], sigma)
+        projection = online_filter.principal_directions(maps, config.channels)
+        samples = online_filter.project(maps, projection)
+        sigma = torch.full((1,), max(config.label_sigma * side, config.min_sigma) / self.stride, device=maps.device)
+        labels = self._labels(offsets, maps.shape[-1], sigma)
         shares = weights / weights.sum()
         correlation, moment = online_filter.normal_equations(samples, labels, shares, config.kernel)
         solved = online_filter.solve(online_filter.gram(correlation), moment, config.ridge)
         peak = float(online_filter.respond(samples[:1], solved, config.kernel).max())
         return PlaceState(projection, correlation, moment, correlation, moment, solved, max(peak, 1e-6), sigma, 0)
 
-    def learn_views(self, deep: Tensor, box: Box) -> PlaceState:
-        """Learn from features (len(VIEWS), C, h, h) of all views of an object of the size of `box`, crop pixels."""
-        weights = torch.tensor([view.weight for view in VIEWS], device=deep.device)
-        middle = torch.zeros(len(VIEWS), 2, device=deep.device)
-        return self.learn_first(deep, middle, weights, (box.w * box.h) ** 0.5)
+    def learn_views(self, maps: Tensor, box: Box) -> PlaceState:
+        """Learn from the maps (len(VIEWS), C, h, h) of all views of an object of the size of `box`, crop pixels."""
+        weights = torch.tensor([view.weight for view in VIEWS], device=maps.device)
+        middle = torch.zeros(len(VIEWS), 2, device=maps.device)
+        return self.learn_first(maps, middle, weights, (box.w * box.h) ** 0.5)
 
-    def answer(self, state: PlaceState, deep: Tensor) -> tuple[Tensor, Tensor]:
+    def answer(self, state: PlaceState, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the projected sample (1, channels, h, h) and the filter's answers (h, h), 1 as on the first frame."""
-        sample = online_filter.project(deep, state.projection)
+        sample = online_filter.project(maps, state.projection)
         answers = online_filter.respond(sample, state.weights, self.config.kernel)[0]
         return sample, answers / state.first_peak
 

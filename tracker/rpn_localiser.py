@@ -61,7 +61,9 @@ class RPNLocaliser:
         moved = self._moved(search, box)
         views = [cut(frame, search, fill)] if self.place is None else cut_views(frame, search, fill)
         features = self.network.features(to_batch(views + [cut(frame, one, fill) for one in moved], device))
-        place = None if self.place is None else self.place.learn_views(features.deep[: len(views)], Box(0, 0, *size_wh))
+        place = None
+        if self.place is not None:
+            place = self.place.learn_views(self.place.maps(features)[: len(views)], Box(0.0, 0.0, *size_wh))
         shown = Features(*(torch.cat([maps[:1], maps[len(views) :]]) for maps in features))
         truth = torch.tensor([_centred(one.box_to_crop(box), one.size) for one in (search, *moved)], device=device)
         return RPNState(code, place, self._calibrate(code, shown, truth))
@@ -81,7 +83,7 @@ class RPNLocaliser:
         scores, boxes = self._read(model.code, features)
         place, learned = self.place, model.place
         if place is not None and learned is not None:
-            sample, answers = place.answer(learned, features.deep)
+            sample, answers = place.answer(learned, place.maps(features))
             spread = interpolate(answers[None, None], scores.shape[1:], mode="bicubic", align_corners=True)[0]
             scores = torch.lerp(scores, spread.clamp(0.0, 1.0), self.config.filter_share)
         if not bool(scores.isfinite().all()):

@@ -12,7 +12,23 @@ or float64.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, pad
+
+
+def join(deep: Tensor, fine: Tensor, fine_weight: float) -> Tensor:
+    """Return deep (N, C, h, w) and fine features (N, c, 2h - 1, 2w - 1) as one map (N, C + c, h, w).
+
+    Deep cell i looks where fine cell 2 i does; the fine cells around it are averaged. Each sample of the deep map gets
+    the norm 1 and of the fine map the norm `fine_weight`.
+    """
+    pooled = avg_pool2d(fine, 3, stride=2, padding=1, count_include_pad=False)
+    return torch.cat([_unit(deep), fine_weight * _unit(pooled)], dim=1)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """Return maps (N, C, h, w), each sample with norm 1; one without energy stays 0."""
+    norms: Tensor = maps.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return maps / norms.view(-1, 1, 1, 1)
 
 
 def principal_directions(features: Tensor, count: int) -> Tensor:
@@ -28,9 +44,7 @@ def principal_directions(features: Tensor, count: int) -> Tensor:
 
 def project(features: Tensor, projection: Tensor) -> Tensor:
     """Return features (N, C, h, w) in the directions of projection (C, d), each sample with norm 1: (N, d, h, w)."""
-    projected: Tensor = torch.einsum("nchw,cd->ndhw", features, projection)
-    norms: Tensor = projected.flatten(1).norm(dim=1).clamp(min=1e-12)
-    return projected / norms.view(-1, 1, 1, 1)
+    return _unit(torch.einsum("nchw,cd->ndhw", features, projection))
 
 
 def gaussian_labels(centres: Tensor, cells: int, sigma: Tensor) -> Tensor:
