@@ -5,7 +5,7 @@ import pytest
 
 from tests.tolerances import assert_close
 from tracker.config import RPNConfig, ScaleSearchConfig
-from tracker.decode import Proposals, Response, ResponsePyramid, best_proposal, cosine_window
+from tracker.decode import Candidate, Proposals, Response, ResponsePyramid, best_proposal, cosine_window, second_peak
 
 STRIDE = 8
 CELLS = 17
@@ -158,7 +158,7 @@ def test_window_weighs_with_a_filter_too() -> None:
     assert abs(held.du - STRIDE) < STRIDE / 2
 
 
-RPN = RPNConfig(filter_share=0.5, penalty_k=0.0, size_smoothing=1.0, window_influence=0.0, calibration=0.0)
+RPN = RPNConfig(filter_share=0.5, penalty_k=0.0, size_smoothing=1.0, window_influence=0.0, calibration=0.0, hold=0.0)
 
 
 def proposals(
@@ -209,6 +209,18 @@ def test_filter_lies_over_the_response_also_where_half_a_pixel_is_between() -> N
     answers[12:14, 8:10] = 1.0  # around 2 cells below and 2 cells left of the middle, which lies between two cells
     candidate, _ = ResponsePyramid(config, STRIDE).decode(np.stack([flat(0)] * 3), SIZE, np.stack([answers] * 3))
     assert (candidate.du, candidate.dv) == (-2 * STRIDE, 2 * STRIDE)
+
+
+def test_second_peak_is_the_best_outside_the_box() -> None:
+    scores = np.full((9, 9), 0.1, np.float32)
+    scores[4, 4], scores[4, 6], scores[1, 4] = 0.9, 0.7, 0.5  # the second is 16 px to the right, the third 24 px above
+    for size, expected in (((20.0, 20.0), 0.7), ((34.0, 20.0), 0.5), ((34.0, 50.0), 0.1), ((500.0, 500.0), 0.0)):
+        found = Candidate(0.0, 0.0, *size, 0.9)
+        assert second_peak(scores, found, 8) == pytest.approx(expected)
+    assert second_peak(scores, Candidate(0.0, 0.0, 1.0, 1.0, 0.9), 8) == pytest.approx(0.7)
+    scores[4, 5] = 0.8  # beside the peak: part of it, however small the box
+    assert second_peak(scores, Candidate(0.0, 0.0, 1.0, 1.0, 0.9), 8) == pytest.approx(0.7)
+    assert second_peak(-scores, Candidate(0.0, 0.0, 1.0, 1.0, 0.9), 8) == 0.0
 
 
 def test_score_stays_in_its_range() -> None:

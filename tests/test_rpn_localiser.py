@@ -88,9 +88,10 @@ def test_size_follows_by_as_much_as_the_score_says(monkeypatch: pytest.MonkeyPat
     plant(localiser, monkeypatch, (0.0, 0.0, 1.2, 1.1))
     candidate, _, _ = localiser.locate(model, see(localiser, BOX), BOX)
     per_crop = localiser.regions(BOX)[0].frame_per_crop
-    assert 0.5 < candidate.score < 1
-    assert candidate.w * per_crop == pytest.approx(44 * (1 + 0.2 * candidate.score), rel=1e-4)
-    assert candidate.h * per_crop == pytest.approx(52 * (1 + 0.1 * candidate.score), rel=1e-4)
+    wider, higher = (candidate.w * per_crop / 44 - 1) / 0.2, (candidate.h * per_crop / 52 - 1) / 0.1
+    assert wider == pytest.approx(higher, rel=1e-3)  # the answer, of which the score is what no rival shares
+    assert candidate.score <= wider < 1
+    assert wider > 0.5
 
 
 def test_calibration_is_shared_out_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,3 +215,11 @@ def test_missing_table_is_named(table: str) -> None:
     config = replace(CONFIG, **{table: None})
     with pytest.raises(ValueError, match=rf"needs the tables .*\[{table}\]"):
         build_localiser(build_network(config), config)
+
+
+def test_box_stays_where_nothing_answers(fresh: RPNLocaliser) -> None:
+    model = learn(fresh)
+    blank = Features(torch.zeros(1, 128, 33, 33), torch.zeros(1, 256, 17, 17))
+    shown = fresh.regions(BOX)[0].box_to_crop(BOX)
+    candidate, _, _ = fresh.locate(model, blank, BOX)
+    assert (candidate.du, candidate.dv, candidate.w, candidate.h) == (0, 0, shown.w, shown.h)

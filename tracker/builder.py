@@ -19,7 +19,7 @@ from tracker.rpn_localiser import RPNLocaliser
 from tracker.siamese_tracker import SiameseTracker
 from tracker.training.objectives import rpn_objective, siamfc_objective
 
-DEFAULT_MODEL = "resnet18_online"
+DEFAULT_MODEL = "siamrpn_resnet18"
 
 _BACKBONES = {"siamfc_alexnet": SiamFCAlexNet, "resnet18": ResNet18}
 _HEADS = {"siamfc": SiamFCHead, "rpn": RPNHead, "none": None}

@@ -46,6 +46,7 @@ class RPNConfig:
     size_smoothing: float
     window_influence: float
     calibration: float  # share of the first frame's correction that later boxes get
+    hold: float  # score below which the box stays where it was
 
 
 @dataclass(frozen=True, slots=True)

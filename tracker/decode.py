@@ -134,6 +134,17 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     return Candidate(du, dv, last_w + smoothing * (box_w - last_w), last_h + smoothing * (box_h - last_h), score)
 
 
+def second_peak(scores: Response, candidate: Candidate, stride: int) -> float:
+    """Return the best score (h, h) of a cell outside the candidate's box, 0 where all lie inside.
+
+    At least a cell and a half on each side counts as inside: a peak is that wide.
+    """
+    offsets = (np.arange(len(scores)) - (len(scores) - 1) / 2) * stride
+    beside = np.abs(offsets - candidate.du) > max(candidate.w / 2, 1.5 * stride)
+    above = np.abs(offsets - candidate.dv) > max(candidate.h / 2, 1.5 * stride)
+    return float(np.max(scores, where=beside | above[:, np.newaxis], initial=0.0))
+
+
 def _change(a: Response, b: Response | float) -> Response:
     ratio = a / b
     change: Response = np.maximum(ratio, 1 / ratio)

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut, to_batch
-from tracker.decode import Candidate, Proposals, best_proposal
+from tracker.decode import Candidate, Proposals, best_proposal, second_peak
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.models import anchors
@@ -92,7 +92,12 @@ class RPNLocaliser:
         candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
         if place is not None and learned is not None and candidate.score >= place.config.gate:
             model = replace(model, place=place.learn(learned, sample, (candidate.du, candidate.dv)))
-        return candidate, 0, model
+        # How sure it is falls where something else answers too: that tells good frames from lost ones much better.
+        rival = second_peak(proposals.scores, candidate, FINE_STRIDE)
+        sure = candidate.score * (1 - min(rival, 1.0))
+        if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
+            return Candidate(0.0, 0.0, shown.w, shown.h, sure), 0, model
+        return replace(candidate, score=sure), 0, model
 
     def _read(self, code: TemplateCode, features: Features) -> tuple[Tensor, Tensor]:
         """Return overlaps (N, h, w) and boxes (N, 4, h, w) as the head sees them."""

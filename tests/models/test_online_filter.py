@@ -10,6 +10,7 @@ from tracker.models import online_filter_numba
 from tracker.models.online_filter import (
     gaussian_labels,
     gram,
+    join,
     normal_equations,
     principal_directions,
     project,
@@ -118,6 +119,18 @@ def test_labels_are_gaussians_around_their_centres() -> None:
     labels = gaussian_labels(torch.tensor([[2.0, 3.5]]), 8, torch.tensor([1.5]))
     wanted = [[np.exp(-((x - 2.0) ** 2 + (y - 3.5) ** 2) / (2 * 1.5**2)) for x in range(8)] for y in range(8)]
     assert_close(labels[0], wanted, "float32")
+
+
+def test_joined_maps_lie_over_each_other() -> None:
+    deep, fine = torch.zeros(1, 2, 4, 5), torch.zeros(1, 3, 7, 9)
+    deep[0, 1, 2, 3] = 5.0
+    fine[0, 2, 3:6, 5:8] = 7.0  # all around fine cell (4, 6), where deep cell (2, 3) looks
+    joined = join(deep, fine, 0.5)
+    assert joined.shape == (1, 5, 4, 5)
+    assert divmod(int(joined[0, 1].argmax()), 5) == divmod(int(joined[0, 4].argmax()), 5) == (2, 3)
+    assert joined[0, 1, 2, 3] == pytest.approx(1.0)
+    assert joined[:, 2:].norm() == pytest.approx(0.5)
+    assert torch.equal(join(0 * deep, 0 * fine, 0.5), torch.zeros(1, 5, 4, 5))
 
 
 def test_directions_are_orthonormal_and_hold_most_energy() -> None:
