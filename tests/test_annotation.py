@@ -22,7 +22,7 @@ class Drifting:
     """Stay where it was told, but `drift` pixels further right at each update; lost after some of them."""
 
     def __init__(self, drift: float, updates: int = 1000) -> None:
-        self.drift, self.updates = drift, updates
+        self.drift, self.updates, self.score = drift, updates, 0.8
 
     def init(self, frame: Frame, box: Box) -> None:
         self.box, self.left = box, self.updates
@@ -30,7 +30,7 @@ class Drifting:
     def update(self, frame: Frame) -> Prediction:
         self.box = Box(self.box.cx + self.drift, self.box.cy, self.box.w, self.box.h)
         self.left -= 1
-        return Prediction(self.box, 0.8, self.left < 0)
+        return Prediction(self.box, self.score, self.left < 0)
 
 
 FRAMES = [np.zeros((100, 200, 3), np.uint8)] * 11
@@ -41,14 +41,14 @@ def test_between_keys_the_nearer_counts_for_most() -> None:
     keys = {0: KEY, 10: Box(50, 50, 20, 80)}  # a tracker that stays put, keys of two heights
     found = propose(Drifting(0.0), FRAMES, {0: KEY, 10: Box(50, 50, 20, 39)})
     assert [p.frame for p in found] == list(range(11))
-    assert found[0] == Proposal(0, KEY, 1.0)
+    assert found[0] == Proposal(0, KEY, 1.0, True)
     assert found[5].box.h == pytest.approx((20 * 39) ** 0.5)  # half way, by the log
     assert found[5].trust == pytest.approx(20 / 39)
     assert [round(p.box.h, 3) for p in found] == sorted(round(p.box.h, 3) for p in found)
     apart = propose(Drifting(0.0), FRAMES, keys)  # an overlap of a quarter: no blend of two wrongs
     assert {p.box.h for p in apart[1:5]} == {20}
     assert {p.box.h for p in apart[6:10]} == {80}
-    assert doubtful_spans(apart, 0.5) == [(1, 9)]
+    assert doubtful_spans(apart) == [(1, 9)]
 
 
 def test_tracks_of_both_ways_are_blended() -> None:
@@ -63,10 +63,17 @@ def test_after_the_last_key_the_tracker_goes_on_until_it_is_lost() -> None:
 
 
 def test_spans_of_doubt_are_joined() -> None:
-    trusts = [1.0, 0.4, 0.3, 0.9, 0.2, 1.0, 0.1]
-    found = [Proposal(at, KEY, trust) for at, trust in enumerate(trusts)]
-    assert doubtful_spans(found, 0.5) == [(1, 2), (4, 4), (6, 6)]
-    assert doubtful_spans(found, 0.0) == []
+    kept = [True, False, False, True, False, True, False]
+    found = [Proposal(at, KEY, 0.5, each) for at, each in enumerate(kept)]
+    assert doubtful_spans(found) == [(1, 2), (4, 4), (6, 6)]
+    assert doubtful_spans(found[:1]) == []
+
+
+@pytest.mark.parametrize(("score", "kept"), [(0.8, True), (0.29, False)])
+def test_frames_with_a_weak_score_are_not_kept(score: float, kept: bool) -> None:
+    tracker = Drifting(0.0)
+    tracker.score = score
+    assert {proposal.kept for proposal in propose(tracker, FRAMES, {0: KEY})[1:]} == {kept}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ import numpy as np
 from tracker.geometry import Box, check_initial_box, iou
 from tracker.interface import Frame, Tracker
 
+_LEAST_OVERLAP = 0.5  # of the tracks from both keys
+_LEAST_SCORE = 0.3  # of a tracker that goes on alone; the default model calls itself lost below it
 _QUALITY = 95  # of the JPEG files that frames are held as
 
 
@@ -51,7 +53,7 @@ def _encode(frame: Frame) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Hold a box of a frame, and how far it can be trusted, in [0, 1].
+    """Hold a box of a frame, how far it can be trusted, in [0, 1], and whether that is enough to keep it.
 
     trust is 1 at a key, between two keys the overlap of the two tracks, and after the last key the tracker's own score.
     """
@@ -59,6 +61,7 @@ class Proposal:
     frame: int
     box: Box
     trust: float
+    kept: bool
 
 
 def propose(tracker: Tracker, frames: FrameList, keys: Mapping[int, Box]) -> list[Proposal]:
@@ -75,9 +78,9 @@ def propose(tracker: Tracker, frames: FrameList, keys: Mapping[int, Box]) -> lis
         check_initial_box(keys[at], frames[at].shape[:2])
     proposals = []
     for first, last in zip(order, order[1:], strict=False):
-        proposals.append(Proposal(first, keys[first], 1.0))
+        proposals.append(Proposal(first, keys[first], 1.0, True))
         proposals += _between(tracker, frames, (first, keys[first]), (last, keys[last]))
-    proposals.append(Proposal(order[-1], keys[order[-1]], 1.0))
+    proposals.append(Proposal(order[-1], keys[order[-1]], 1.0, True))
     return proposals + _after(tracker, frames, order[-1], keys[order[-1]])
 
 
@@ -89,8 +92,9 @@ def _between(tracker: Tracker, frames: FrameList, first: tuple[int, Box], last: 
         there, back = forwards[at], backwards[at]
         share = (at - first[0]) / (last[0] - first[0])  # of the track that comes back from the later key
         trust = iou(there, back)
-        box = _blend(there, back, share) if trust >= 0.5 else (there if share < 0.5 else back)
-        proposals.append(Proposal(at, box, trust))
+        kept = trust >= _LEAST_OVERLAP
+        box = _blend(there, back, share) if kept else (there if share < 0.5 else back)
+        proposals.append(Proposal(at, box, trust, kept))
     return proposals
 
 
@@ -106,7 +110,7 @@ def _after(tracker: Tracker, frames: FrameList, key: int, box: Box) -> list[Prop
         prediction = tracker.update(frames[at])
         if prediction.lost:
             break
-        proposals.append(Proposal(at, prediction.box, prediction.score))
+        proposals.append(Proposal(at, prediction.box, prediction.score, prediction.score >= _LEAST_SCORE))
     return proposals
 
 
@@ -116,11 +120,11 @@ def _blend(a: Box, b: Box, share: float) -> Box:
     return Box((1 - share) * a.cx + share * b.cx, (1 - share) * a.cy + share * b.cy, w, h)
 
 
-def doubtful_spans(proposals: Sequence[Proposal], least: float) -> list[tuple[int, int]]:
-    """Return the spans of frames (first, last) whose trust is below `least`."""
+def doubtful_spans(proposals: Sequence[Proposal]) -> list[tuple[int, int]]:
+    """Return the spans of frames (first, last) that are not to be kept."""
     spans: list[tuple[int, int]] = []
     for proposal in proposals:
-        if proposal.trust >= least:
+        if proposal.kept:
             continue
         if spans and spans[-1][1] == proposal.frame - 1:
             spans[-1] = spans[-1][0], proposal.frame

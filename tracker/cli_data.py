@@ -12,7 +12,6 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
 _LISTED = 20  # problems that are printed one by one
 _REPORT_EVERY = 100  # tracks
 _LAYOUTS = ("coco", "got10k", "lasot", "masks", "mot", "otb", "trackingnet", "vid", "voc", "vot")
-_LEAST_TRUST = 0.5  # of a proposal: below it is not kept, and a key is asked for
 
 
 def check_command(
@@ -146,7 +145,7 @@ def annotate_command(
         frames, fps = JpegFrames(opened), opened.fps
     _check_keys(boxes, start, start + len(frames))
     proposals = propose(load_tracker(model, device), frames, {at - start: box for at, box in boxes.items()})
-    trusted = [(start + p.frame, frames[p.frame], p.box) for p in proposals if p.trust >= _LEAST_TRUST]
+    trusted = [(start + p.frame, frames[p.frame], p.box) for p in proposals if p.kept]
     kept = [shown for shown in trusted if (shown[0] - start) % every == 0 or shown[0] in boxes]
     count, index = write_track(out, _video_name(source), name, label, kept)
     typer.echo(f"{count} of {len(frames)} frames kept; the track is in {index}")
@@ -160,7 +159,7 @@ def annotate_command(
 def _ask_for_keys(proposals: "list[Proposal]", start: int, end: int) -> None:
     from tracker.annotation import doubtful_spans
 
-    for first, last in doubtful_spans(proposals, _LEAST_TRUST):
+    for first, last in doubtful_spans(proposals):
         typer.echo(f"frames {start + first} to {start + last} are doubtful: add a --key among them")
     lost = start + proposals[-1].frame + 1
     if lost < end:
@@ -211,5 +210,5 @@ def _write_preview(
     with VideoWriter(path, rate, (height, width)) as video:
         for at in range(len(frames)):
             found = by_frame.get(at)
-            shown = [Prediction(found.box, found.trust, found.trust < _LEAST_TRUST)] if found else []
+            shown = [Prediction(found.box, found.trust, not found.kept)] if found else []
             video.write(draw_predictions(frames[at], shown, start + at), at / rate)
