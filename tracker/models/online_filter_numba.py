@@ -1,6 +1,6 @@
 """The filter of `models.online_filter` on the CPU in NumPy arrays, compiled by Numba: for loops without torch.
 
-Where torch is there it is the faster of the two (benchmarks/online_filter.md).
+It is about as fast as torch, which serves where it is there (benchmarks/online_filter.md).
 
 All functions take and give float32 or float64 and mean what their namesakes there do. Maps are laid out as (h, w, d),
 so that the innermost loops run over channels that lie side by side. The first call of each compiles it, see
