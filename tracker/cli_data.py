@@ -37,7 +37,8 @@ def check_command(
         task = bar.add_task("reading", total=1.0)
         findings = check_tracks(index, lambda share: bar.update(task, completed=share))
     typer.echo(
-        f"{findings.tracks} tracks of {len(findings.videos)} videos, {findings.frames} frames; {findings.stills} stills"
+        f"{len(findings.readable)} tracks of {len(findings.videos)} videos, {findings.frames} frames;"
+        f" {findings.stills} stills"
     )
     for name, counts in (("sets", findings.sources), ("classes", findings.labels)):
         listed = ", ".join(f"{label or '-'} {count}" for label, count in counts.most_common(10))
@@ -145,9 +146,9 @@ def annotate_command(
         frames, fps = JpegFrames(opened), opened.fps
     _check_keys(boxes, start, start + len(frames))
     proposals = propose(load_tracker(model, device), frames, {at - start: box for at, box in boxes.items()})
-    trusted = [(start + p.frame, frames[p.frame], p.box) for p in proposals if p.kept]
-    kept = [shown for shown in trusted if (shown[0] - start) % every == 0 or shown[0] in boxes]
-    count, index = write_track(out, _video_name(source), name, label, kept)
+    kept = [p for p in proposals if p.kept and (p.frame % every == 0 or start + p.frame in boxes)]
+    shown = ((start + p.frame, frames[p.frame], p.box) for p in kept)  # decoded one at a time: they may be many
+    count, index = write_track(out, _video_name(source), name, label, shown)
     typer.echo(f"{count} of {len(frames)} frames kept; the track is in {index}")
     _ask_for_keys(proposals, start, start + len(frames))
     if preview is not None:

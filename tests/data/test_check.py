@@ -38,7 +38,7 @@ def test_what_is_there_is_counted(tmp_path: Path) -> None:
     other = track(("b.png", [1, 2, 30, 40]), label="cat", source="", video="w")
     told: list[float] = []
     findings = check_tracks(write(tmp_path, track(GOOD, ("b.png", [31, 20, 20, 20])), other), told.append)
-    assert (findings.tracks, findings.stills, findings.frames, findings.videos) == (2, 1, 3, {"v", "w"})
+    assert (len(findings.readable), findings.stills, findings.frames, findings.videos) == (2, 1, 3, {"v", "w"})
     assert findings.labels == {"dog": 1, "cat": 1}
     assert findings.sources == {"mine": 1, "": 1}
     assert findings.problems == []

@@ -30,18 +30,37 @@ class Problem:
     what: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """Hold what was found so far."""
+    """Hold what is there, and what is wrong."""
 
-    tracks: int = 0
-    stills: int = 0  # tracks of one frame
-    frames: int = 0
-    videos: set[str] = field(default_factory=set)
-    labels: Counter[str] = field(default_factory=Counter)  # tracks by class
-    sources: Counter[str] = field(default_factory=Counter)  # tracks by set
-    problems: list[Problem] = field(default_factory=list)
     readable: list[ObjectTrack] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def frames(self) -> int:
+        """Number of the frames of all tracks."""
+        return sum(len(track.frames) for track in self.readable)
+
+    @property
+    def stills(self) -> int:
+        """Number of tracks of one frame."""
+        return sum(len(track.frames) == 1 for track in self.readable)
+
+    @property
+    def videos(self) -> set[str]:
+        """Names of the videos."""
+        return {track.video for track in self.readable}
+
+    @property
+    def labels(self) -> Counter[str]:
+        """Number of tracks by class."""
+        return Counter(track.label for track in self.readable)
+
+    @property
+    def sources(self) -> Counter[str]:
+        """Number of tracks by set."""
+        return Counter(track.source for track in self.readable)
 
 
 def check_tracks(index: Path, progress: Callable[[float], None]) -> Findings:
@@ -58,24 +77,15 @@ def check_tracks(index: Path, progress: Callable[[float], None]) -> Findings:
         except ValueError as error:
             findings.problems.append(Problem(number, "", str(error)))
         else:
-            findings.problems += [Problem(number, image, what) for image, what in _look_at(track, index.parent)]
+            wrong = _look_at(track, index.parent)
+            findings.problems.extend(Problem(number, image, what) for image, what in wrong)
             if track.frames:
-                _count(findings, track)
+                findings.readable.append(track)
                 first = first_seen.setdefault((track.video, track.frames[0]), number)
                 if first != number:
                     findings.problems.append(Problem(number, "", f"the track of line {first} again"))
         progress(number / len(lines))
     return findings
-
-
-def _count(findings: Findings, track: ObjectTrack) -> None:
-    findings.tracks += 1
-    findings.readable.append(track)
-    findings.stills += len(track.frames) == 1
-    findings.frames += len(track.frames)
-    findings.videos.add(track.video)
-    findings.labels[track.label] += 1
-    findings.sources[track.source] += 1
 
 
 def _look_at(track: ObjectTrack, folder: Path) -> Iterator[tuple[str, str]]:
