@@ -69,9 +69,15 @@ def test_work_of_the_backbone_is_that_of_its_paper() -> None:
 
 
 def test_the_scale_search_model_has_its_own_stages() -> None:
-    config = parse((ROOT / "configs" / "siamfc_alexnet.toml").read_text(encoding="utf-8"))
+    text = (ROOT / "configs" / "siamfc_alexnet.toml").read_text(encoding="utf-8")
+    config = parse(text, ["online=false"])
     torch.manual_seed(0)
-    follower = SiameseTracker(build_localiser(build_network(config).eval(), config), config.lost)
+    network = build_network(config).eval()
+    with_filter = parse(text)
+    learned = ["projection", "response, peak", "normal equations", "solve"]
+    names = stages.stage_names(SiameseTracker(build_localiser(network, with_filter), with_filter.lost))
+    assert names == [*ONLINE_STAGES[:4], "correlation", *learned, "decode", "rest"]
+    follower = SiameseTracker(build_localiser(network, config), config.lost)
     frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
