@@ -124,7 +124,10 @@ def test_what_is_no_toml_is_said_so(wrong: str) -> None:
         ("crop.margin=1", "unknown setting crop.margin; known here: template_size"),
         ("train.data.max_jump=1", "unknown setting train.data.max_jump"),
         ("crop.margin.left=1", "unknown setting crop.margin"),
-        ("model.backbone=vgg", "setting model.backbone must be one of siamfc_alexnet, resnet18, got 'vgg'"),
+        (
+            "model.backbone=vgg",
+            "setting model.backbone must be one of siamfc_alexnet, resnet18, mobilenetv3_small, got 'vgg'",
+        ),
         ("model.backbone=3", "setting model.backbone must be one of"),
         ("crop.template_size=big", "setting crop.template_size must be int, got 'big'"),
         ("crop.template_size=127.0", "setting crop.template_size must be int, got 127.0"),

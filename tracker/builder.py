@@ -12,8 +12,8 @@ from tracker.config import Config, TrainConfig, parse
 from tracker.data.pairs import PairConfig, Pairs
 from tracker.decode import ResponsePyramid
 from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
-from tracker.models.backbones import ResNet18, SiamFCAlexNet, fuse_batch_norm
-from tracker.models.heads import RPNHead, SiamFCHead
+from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
+from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.rpn_localiser import RPNLocaliser
 from tracker.siamese_tracker import SiameseTracker
@@ -21,8 +21,12 @@ from tracker.training.objectives import rpn_objective, siamfc_objective
 
 DEFAULT_MODEL = "siamrpn_resnet18"
 
-_BACKBONES = {"siamfc_alexnet": SiamFCAlexNet, "resnet18": ResNet18}
-_HEADS = {"siamfc": SiamFCHead, "rpn": RPNHead, "none": None}
+_BACKBONES: dict[str, type[SiamFCAlexNet | ResNet18 | MobileNetV3Small]] = {
+    "siamfc_alexnet": SiamFCAlexNet,
+    "resnet18": ResNet18,
+    "mobilenetv3_small": MobileNetV3Small,
+}
+_RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}
 
 
 def load_tracker(
@@ -54,10 +58,15 @@ def zoo() -> list[ModelCard]:
 
 def build_network(config: Config) -> SiameseNetwork:
     """Return the network that a configuration names, with fresh weights."""
-    if config.model.head == "rpn" and config.model.backbone != "resnet18":
-        raise ValueError(f"the rpn head reads the features of resnet18, not of {config.model.backbone}")
-    head = _HEADS[config.model.head]
-    return SiameseNetwork(_BACKBONES[config.model.backbone](), None if head is None else head())
+    backbone = _BACKBONES[config.model.backbone]()
+    if config.model.head == "none":
+        return SiameseNetwork(backbone, None)
+    if config.model.head == "siamfc":
+        return SiameseNetwork(backbone, SiamFCHead())
+    if backbone.stride != 2 * FINE_STRIDE:
+        raise ValueError(f"the rpn heads read features of stride 16, not those of {config.model.backbone}")
+    widths = _RPN_HEADS[config.model.head]
+    return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths))
 
 
 def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
@@ -66,9 +75,9 @@ def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
         return OnlineLocaliser(network, config.online)
-    if config.model.head == "rpn":
+    if config.model.head in _RPN_HEADS:
         if config.crop is None or config.rpn is None:
-            raise ValueError("the rpn head needs the tables [crop] and [rpn]")
+            raise ValueError(f"the {config.model.head} head needs the tables [crop] and [rpn]")
         return RPNLocaliser(network, config.crop, config.online, config.rpn)
     if config.scale_search is None or config.crop is None:
         raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")

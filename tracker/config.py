@@ -148,8 +148,8 @@ class TrainConfig:
 class ModelConfig:
     """Name the parts of the network; `builder` knows them."""
 
-    backbone: Literal["siamfc_alexnet", "resnet18"]
-    head: Literal["siamfc", "rpn", "none"]
+    backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
+    head: Literal["siamfc", "rpn", "rpn_light", "none"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tolerances import assert_close
-from tracker.models.backbones import ResNet18, SiamFCAlexNet, fuse_batch_norm
+from tracker.models.backbones import MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,18 @@ def resnet() -> ResNet18:
     for parameter in network.parameters():
         if parameter.ndim == 1:
             nn.init.normal_(parameter, std=0.2)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def mobilenet() -> MobileNetV3Small:
+    torch.manual_seed(2)
+    network = MobileNetV3Small()
+    for parameter in network.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, std=0.2)
+        else:
+            nn.init.kaiming_normal_(parameter)
     return network.eval()
 
 
@@ -95,7 +107,7 @@ def test_fused_batch_norm_changes_nothing(alexnet: SiamFCAlexNet) -> None:
     assert_close(embed(fused, batch), embed(plain, batch), "float64")
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet"])
+@pytest.mark.parametrize("name", ["alexnet", "resnet", "mobilenet"])
 def test_layout_in_memory_changes_nothing(name: str, request: pytest.FixtureRequest) -> None:
     network = request.getfixturevalue(name)
     batch = images(2, 3, 97, 97)
@@ -110,16 +122,21 @@ def test_images_of_a_batch_do_not_touch(alexnet: SiamFCAlexNet) -> None:
 
 
 @pytest.mark.parametrize(("size", "cells"), [(33, 3), (113, 8), (128, 8), (129, 9)])
-def test_resnet_sizes(resnet: ResNet18, size: int, cells: int) -> None:
-    assert embed(resnet, images(1, 3, size, size)).shape == (1, resnet.channels, cells, cells)
-    assert cells == -(-size // resnet.stride)
+def test_sizes_of_padded_backbones(resnet: ResNet18, mobilenet: MobileNetV3Small, size: int, cells: int) -> None:
+    for network in (resnet, mobilenet):
+        assert embed(network, images(1, 3, size, size)).shape == (1, network.channels, cells, cells)
+        assert cells == -(-size // network.stride)
 
 
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
 @pytest.mark.parametrize(("width", "symmetric"), [(65, True), (81, True), (64, False), (72, False)])
-def test_cells_of_resnet_lie_symmetrically_in_16_n_plus_1(resnet: ResNet18, width: int, symmetric: bool) -> None:
+def test_padded_cells_lie_symmetrically_in_16_n_plus_1(
+    name: str, width: int, symmetric: bool, request: pytest.FixtureRequest
+) -> None:
+    network = request.getfixturevalue(name)
     image = images(1, 3, 33, width)
-    features = embed(resnet, image).flip(3)
-    flipped = embed(mirrored(resnet), image.flip(3))
+    features = embed(network, image).flip(3)
+    flipped = embed(mirrored(network), image.flip(3))
     assert torch.allclose(flipped, features, rtol=0, atol=1e-5 * float(features.abs().max())) == symmetric
 
 
@@ -132,7 +149,24 @@ def test_cells_of_resnet_are_a_stride_apart(resnet: ResNet18) -> None:
     assert_close(shifted[..., margin + 1 : -margin], features[..., margin : -margin - 1], "float32")
 
 
-@pytest.mark.parametrize(("name", "side", "shape"), [("alexnet", 127, (256, 12, 12)), ("resnet", 129, (128, 17, 17))])
+def test_mobilenet_has_the_convolutions_of_the_paper(mobilenet: MobileNetV3Small) -> None:
+    # Howard et al. 2019, table 2, of the first eight blocks: widened and narrowed channels, kernel, stride.
+    table = [(16, 16, 3, 2), (72, 24, 3, 2), (88, 24, 3, 1), (96, 40, 5, 2), (240, 40, 5, 1), (240, 40, 5, 1)]
+    table += [(120, 48, 5, 1), (144, 48, 5, 1)]
+    convolutions = [m for m in mobilenet.modules() if isinstance(m, nn.Conv2d)]
+    depthwise = [m for m in convolutions if m.groups > 1]
+    assert [(m.in_channels, m.kernel_size[0], m.stride[0]) for m in depthwise] == [
+        (wide, kernel, stride) for wide, _, kernel, stride in table
+    ]
+    blocks = [*mobilenet.layer1, *mobilenet.layer2, *mobilenet.layer3[:-1]]
+    assert [block.block[-1][0].out_channels for block in blocks] == [narrow for _, narrow, _, _ in table]
+    assert convolutions[-1].weight.shape == (288, 48, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "shape"),
+    [("alexnet", 127, (256, 12, 12)), ("resnet", 129, (128, 17, 17)), ("mobilenet", 129, (24, 17, 17))],
+)
 def test_one_pass_gives_fine_and_deep_features(
     name: str, side: int, shape: tuple[int, ...], request: pytest.FixtureRequest
 ) -> None:

@@ -8,7 +8,7 @@ from tests.tolerances import assert_close
 from tracker.data.pairs import Pairs
 from tracker.models.anchors import decode
 from tracker.models.backbones import Features
-from tracker.models.heads import RPNHead, SiamFCHead, TemplateCode
+from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 from tracker.training.objectives import rpn_objective, siamfc_objective
 
@@ -154,7 +154,7 @@ def rpn_pairs(n: int = 3, k: int = 2) -> Pairs:
 @pytest.fixture
 def rpn_network() -> SiameseNetwork:
     torch.manual_seed(0)
-    return SiameseNetwork(TwoLevels(), RPNHead(deep=16, fine=16, cells=3, neck=16, fine_neck=8, tower=16))
+    return SiameseNetwork(TwoLevels(), RPNHead(16, 16, RPNWidths(cells=3, neck=16, fine_neck=8, tower=16)))
 
 
 def test_rpn_loss_is_that_of_the_cells_one_by_one(rpn_network: SiameseNetwork) -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.functional import hardsigmoid
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FINE_STRIDE = 8  # of the fine features of every backbone, pixels
@@ -47,6 +48,7 @@ class SiamFCAlexNet(nn.Module):
 
     stride = 8
     channels = 256
+    fine_channels = 256
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,6 +103,7 @@ class ResNet18(nn.Module):
 
     stride = 16
     channels = 256
+    fine_channels = 128
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,4 +121,92 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (N, 256, h, w) of normalised images (N, 3, H, W)."""
+        return self.features(images).deep
+
+
+class _SqueezeExcite(nn.Module):
+    """Weigh channels by what the whole map holds (Hu et al. 2018, section 3, with the hard sigmoid of MobileNetV3)."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map (N, C, H, W), each channel times a factor in [0, 1]."""
+        return x * hardsigmoid(self.fc2(self.relu(self.fc1(x.mean((2, 3), keepdim=True)))))
+
+
+class _Expansion(NamedTuple):
+    """Describe an inverted residual; `squeezed` is 0 without squeeze and excitation."""
+
+    channels: tuple[int, int]
+    expanded: int
+    kernel: int
+    stride: int
+    squeezed: int
+    activation: type[nn.Module]
+
+
+class _InvertedResidual(nn.Module):
+    """Widen, convolve each channel apart, narrow (Howard et al. 2019, figure 4); BatchNorm is folded in."""
+
+    def __init__(self, shape: _Expansion) -> None:
+        super().__init__()
+        (inputs, outputs), wide = shape.channels, shape.expanded
+        layers: list[nn.Module] = []
+        if wide != inputs:
+            layers.append(nn.Sequential(nn.Conv2d(inputs, wide, 1), shape.activation()))
+        depthwise = nn.Conv2d(wide, wide, shape.kernel, shape.stride, padding=shape.kernel // 2, groups=wide)
+        layers.append(nn.Sequential(depthwise, shape.activation()))
+        if shape.squeezed:
+            layers.append(_SqueezeExcite(wide, shape.squeezed))
+        layers.append(nn.Sequential(nn.Conv2d(wide, outputs, 1)))
+        self.block = nn.Sequential(*layers)
+        self.adds = inputs == outputs and shape.stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (N, channels[1], ceil(H / stride), ceil(W / stride))."""
+        out: Tensor = self.block(x)
+        return x + out if self.adds else out
+
+
+class MobileNetV3Small(nn.Module):
+    """Embed images as MobileNetV3-small does up to stride 16: (N, 3, H, W) -> (N, 288, ceil(H/16), ceil(W/16)).
+
+    The deep features are the widened ones of the ninth block, the last before its stride: they tell things apart better
+    than the 48 channels they are made of. BatchNorm is folded into the convolutions. Padding and sizes are those of
+    `ResNet18`. Source: Howard et al. 2019, table 2.
+    """
+
+    stride = 16
+    channels = 288
+    fine_channels = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        relu, hswish = nn.ReLU, nn.Hardswish
+        self.conv1 = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1), hswish())
+        self.layer1 = nn.Sequential(_InvertedResidual(_Expansion((16, 16), 16, 3, 2, 8, relu)))
+        self.layer2 = nn.Sequential(
+            _InvertedResidual(_Expansion((16, 24), 72, 3, 2, 0, relu)),
+            _InvertedResidual(_Expansion((24, 24), 88, 3, 1, 0, relu)),
+        )
+        self.layer3 = nn.Sequential(
+            _InvertedResidual(_Expansion((24, 40), 96, 5, 2, 24, hswish)),
+            _InvertedResidual(_Expansion((40, 40), 240, 5, 1, 64, hswish)),
+            _InvertedResidual(_Expansion((40, 40), 240, 5, 1, 64, hswish)),
+            _InvertedResidual(_Expansion((40, 48), 120, 5, 1, 32, hswish)),
+            _InvertedResidual(_Expansion((48, 48), 144, 5, 1, 40, hswish)),
+            nn.Sequential(nn.Conv2d(48, 288, 1), hswish()),
+        )
+
+    def features(self, images: Tensor) -> Features:
+        """Return the maps of stride 8 (N, 24, h, w) and stride 16 (N, 288, h, w) of normalised images."""
+        fine = self.layer2(self.layer1(self.conv1(images)))
+        return Features(fine, self.layer3(fine))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (N, 288, h, w) of normalised images (N, 3, H, W)."""
         return self.features(images).deep

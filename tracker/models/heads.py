@@ -1,5 +1,6 @@
 """Heads: template and search features in, maps that say where the object is out."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -43,6 +44,17 @@ class RPNOutput(NamedTuple):
     box_deltas: Tensor  # (N, 4, h, w), see `models.anchors`
 
 
+@dataclass(frozen=True, slots=True)
+class RPNWidths:
+    """Say how large an RPNHead is; the template's inner cells x cells are compared."""
+
+    cells: int = 7
+    neck: int = 128
+    fine_neck: int = 64
+    tower: int = 64
+    separable: bool = False  # each 3x3 convolution as one of 5x5 a channel and one of 1x1: a sixth of the arithmetic
+
+
 class RPNHead(nn.Module):
     """Compare each template cell with each search cell, then read place and box with two convolution towers.
 
@@ -52,11 +64,11 @@ class RPNHead(nn.Module):
     Li et al. 2018 have five of fixed shapes.
     """
 
-    def __init__(
-        self, deep: int = 256, fine: int = 128, cells: int = 7, neck: int = 128, fine_neck: int = 64, tower: int = 64
-    ) -> None:
-        """Build for features of `deep` and `fine` channels; the template's inner cells x cells are compared."""
+    def __init__(self, deep: int, fine: int, widths: RPNWidths) -> None:
+        """Build for features of `deep` and `fine` channels."""
         super().__init__()
+        cells, neck, fine_neck, tower = widths.cells, widths.neck, widths.fine_neck, widths.tower
+        layer = _separable if widths.separable else _layer
         self.cells = cells
         joined = neck - fine_neck // 2
         self.neck = nn.Sequential(nn.Conv2d(deep, neck, 1), nn.BatchNorm2d(neck))
@@ -64,10 +76,10 @@ class RPNHead(nn.Module):
         self.gate = nn.Linear(neck, neck + fine_neck)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
-        self.mix = nn.Sequential(*_layer(neck + cells * cells + 2, neck, kernel=1), *_layer(neck, joined, kernel=3))
-        self.join = nn.Sequential(*_layer(joined + fine_neck, joined, kernel=3))
-        self.cls_tower = nn.Sequential(*_layer(joined, tower, 3), *_layer(tower, tower, 3))
-        self.box_tower = nn.Sequential(*_layer(joined, tower, 3), *_layer(tower, tower, 3))
+        self.mix = nn.Sequential(*_layer(neck + cells * cells + 2, neck, kernel=1), *layer(neck, joined, kernel=3))
+        self.join = nn.Sequential(*layer(joined + fine_neck, joined, kernel=3))
+        self.cls_tower = nn.Sequential(*layer(joined, tower, 3), *layer(tower, tower, 3))
+        self.box_tower = nn.Sequential(*layer(joined, tower, 3), *layer(tower, tower, 3))
         self.cls = nn.Conv2d(tower, 1, 1)
         self.box = nn.Conv2d(tower, 4, 1)
         nn.init.constant_(self.cls.bias, -4.0)  # type: ignore[arg-type]  # few cells are object
@@ -105,6 +117,13 @@ class RPNHead(nn.Module):
 
 def _layer(channels: int, out: int, kernel: int) -> list[nn.Module]:
     return [nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+
+
+def _separable(channels: int, out: int, kernel: int) -> list[nn.Module]:
+    """Return a convolution of the kernel's size and one cell more on each side, channels apart, and one that mixes."""
+    wide = kernel + 2
+    depthwise = nn.Conv2d(channels, channels, wide, padding=wide // 2, groups=channels)
+    return [depthwise, nn.BatchNorm2d(channels), *_layer(channels, out, kernel=1)]
 
 
 def _inside(box_uvwh: Tensor, cells: int, stride: int) -> Tensor:
