@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from tracker.data.pairs import PairConfig, PairDataset, Pairs
 from tracker.data.tracks import ObjectTrack, TrackFrame
@@ -328,8 +329,22 @@ def test_each_augmentation_has_its_chance(tmp_path: Path) -> None:
 def test_unreadable_picture_is_named(tmp_path: Path) -> None:
     track = make_track(tmp_path, RED)
     track.frames[0].image.write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="cannot read the training picture .*red0.png"):
+    with pytest.raises(ValueError, match=r"10 draws in a row .* cannot read the training picture .*red0.png"):
         dataset(track)[0]
     track.frames[0].image.unlink()
     with pytest.raises(ValueError, match="cannot read the training picture .*red0.png"):
         dataset(track)[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_draw_that_meets_an_unreadable_picture_is_replaced_and_counted(tmp_path: Path, workers: int) -> None:
+    whole, broken = make_track(tmp_path, RED), make_track(tmp_path, BLUE)
+    untouched = [dataset(whole, broken)[i] for i in range(20)]
+    broken.frames[0].image.write_bytes(b"no picture")
+    drawn = dataset(whole, broken)
+    items = list(DataLoader(drawn, batch_size=None, sampler=range(20), num_workers=workers))
+    same = [equal(a, b) for a, b in zip(items, untouched, strict=True)]
+    assert 3 < sum(same) < 17  # what meets no broken picture stays as it was
+    assert drawn.skipped >= 20 - sum(same)
+    again = dataset(whole, broken)
+    assert all(equal(again[i], item) for i, item in enumerate(items))

@@ -234,6 +234,20 @@ def test_progress_is_told(config: Path, data: Path, tmp_path: Path, monkeypatch:
         assert "waiting" in line
 
 
+def test_pictures_that_cannot_be_read_are_counted_and_end_a_run_past_the_limit(
+    config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    (broken / "walk1.png").write_bytes(b"no picture")
+    lines = list(run.train(config, broken, tmp_path / "whole", 0, torch.get_num_threads(), ()))
+    told = int(lines[-1].split()[0])
+    assert told > 0 and "cannot be read" in lines[-1]
+    monkeypatch.setattr(run, "_SKIPPED_FREE", 0)
+    with pytest.raises(ValueError, match=r"of \d draws met pictures that cannot be read, more than 1%"):
+        list(run.train(config, broken, tmp_path / "stopped", 0, torch.get_num_threads(), ()))
+
+
 def test_folder_of_another_run_is_not_touched(config: Path, data: Path, tmp_path: Path) -> None:
     train(config, data, tmp_path, until=2)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,6 +1,8 @@
 """Turn tracks into training pairs: a template crop and search crops that do or do not show the same object."""
 
+import logging
 import math
+import multiprocessing
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +21,10 @@ from tracker.data.augment import blur_motion, cover, jitter_colour, paste, stret
 from tracker.data.tracks import ObjectTrack, TrackFrame
 from tracker.geometry import Box, CropGeometry, search_side
 from tracker.interface import Frame
+
+_log = logging.getLogger(__name__)
+
+_DRAWS = 10  # in place of one that met a picture that cannot be read; more in a row are no accident
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,15 @@ class Pairs(NamedTuple):
     positive: Tensor  # (K,) bool
 
 
+class UnreadablePictureError(ValueError):
+    """Say which picture of a track cannot be read."""
+
+
 class PairDataset(Dataset[Pairs]):
-    """Draw pairs from tracks. Item i depends on the seed and i alone, so a resumed run sees what it would have seen."""
+    """Draw pairs from tracks. Item i depends on the seed and i alone, so a resumed run sees what it would have seen.
+
+    A draw that meets a picture that cannot be read is replaced by another one, and counted in `skipped`.
+    """
 
     def __init__(
         self, tracks: Sequence[ObjectTrack], weights: Mapping[str, float], config: PairConfig, seed: int, length: int
@@ -84,16 +97,32 @@ class PairDataset(Dataset[Pairs]):
         self.by_label: dict[str, list[ObjectTrack]] = defaultdict(list)
         for track in tracks:
             self.by_label[track.label.lower()].append(track)
+        self._skipped = multiprocessing.Value("q", 0)  # shared with the processes that prepare pairs
+
+    @property
+    def skipped(self) -> int:
+        """Number of draws so far that met a picture that cannot be read, in all processes."""
+        return int(self._skipped.value)
 
     def __len__(self) -> int:
         """Return the number of templates."""
         return self.length
 
     def __getitem__(self, index: int) -> Pairs:
-        """Return template `index` with its searches."""
+        """Return template `index` with its searches. Raises ValueError where every draw meets unreadable pictures."""
         if not 0 <= index < self.length:
             raise IndexError(index)
-        rng = np.random.default_rng((self.seed, index))
+        for draw in range(_DRAWS):
+            try:
+                return self._draw(np.random.default_rng((self.seed, index, draw) if draw else (self.seed, index)))
+            except UnreadablePictureError as error:
+                failure = error
+                with self._skipped.get_lock():
+                    self._skipped.value += 1
+                _log.warning("%s: another pair is drawn", error)
+        raise ValueError(f"{_DRAWS} draws in a row met pictures that cannot be read; the last: {failure}")
+
+    def _draw(self, rng: Generator) -> Pairs:
         config = self.config
         track = self._pick_pool(rng).pick(rng)
         first = int(rng.integers(len(track.frames)))
@@ -249,5 +278,5 @@ def _any_frame(track: ObjectTrack, rng: Generator) -> TrackFrame:
 def _read(path: Path) -> Frame:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise ValueError(f"cannot read the training picture {path}")
+        raise UnreadablePictureError(f"cannot read the training picture {path}")
     return image  # type: ignore[return-value]

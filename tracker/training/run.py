@@ -17,6 +17,8 @@ from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.training.trainer import Schedule, Steps, Trainer
 
 _REPORT_EVERY = 50  # steps
+_SKIPPED_SHARE = 0.01  # of the draws, that may meet pictures that cannot be read: beyond, the data are broken
+_SKIPPED_FREE = 20  # of them that end no run however short
 
 
 def train(
@@ -53,6 +55,18 @@ def train(
             done, mean = f"step {progress.step}/{trainer.schedule.steps}", sum(losses) / len(losses)
             yield f"{done}  loss {mean:.4f}  {progress.pairs_per_s:.1f} pairs/s  waiting {progress.waiting:.0%}"
             losses = []
+            _check_skipped(dataset.skipped, progress.step * settings.batch)
+    if dataset.skipped:
+        yield f"{dataset.skipped} draws met pictures that cannot be read; siamtrack data check names them"
+
+
+def _check_skipped(skipped: int, drawn: int) -> None:
+    """Raise ValueError where so many draws met unreadable pictures that the data cannot be trusted."""
+    if skipped > _SKIPPED_FREE + _SKIPPED_SHARE * drawn:
+        raise ValueError(
+            f"{skipped} of {drawn} draws met pictures that cannot be read, more than {_SKIPPED_SHARE:.0%}; "
+            "see what siamtrack data check says of the data"
+        )
 
 
 def sample_pairs(config: Path, data: Path, count: int, overrides: Sequence[str]) -> list[Pairs]:
