@@ -64,6 +64,7 @@ setup(
             "pillow>=10",
             "six>=1.16",  # got10k imports it without saying so
         ],
+        "train": ["tensorboard>=2.18"],
         "dev": [
             "build>=1.2",
             "mypy>=1.15",

@@ -13,10 +13,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """Replace the training; return what it was asked for."""
     asked: list[tuple[object, ...]] = []
 
-    def train(
-        config: Path, data: Path, out: Path, workers: int, threads: int, overrides: Sequence[str], init: Path | None
-    ) -> Iterator[str]:
-        asked.append((config, data, out, workers, threads, list(overrides), init))
+    def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options: run.RunOptions) -> Iterator[str]:
+        asked.append((config, data, out, list(overrides), options))
         yield "step 1/2"
         if data.name == "nan":
             raise FloatingPointError("the loss became nan at step 2")
@@ -37,9 +35,12 @@ def train(*options: str, data: str = "data") -> int:
 def test_options_reach_the_training(calls: list[tuple[object, ...]]) -> None:
     assert train() == 0
     options = ["--workers", "3", "--threads", "4", "--set", "a.b=1", "--set", "c=d", "--init", "w.safetensors"]
-    assert train(*options) == 0
+    watched = ["--validation", "videos", "--validate-every", "50", "--tensorboard"]
+    assert train(*options, *watched) == 0
     folders = (Path("a.toml"), Path("data"), Path("out"))
-    assert calls == [(*folders, 1, 2, [], None), (*folders, 3, 4, ["a.b=1", "c=d"], Path("w.safetensors"))]
+    plain = run.RunOptions(workers=1, threads=2)
+    told = run.RunOptions(3, 4, Path("w.safetensors"), Path("videos"), validate_every=50, tensorboard=True)
+    assert calls == [(*folders, [], plain), (*folders, ["a.b=1", "c=d"], told)]
 
 
 def test_progress_goes_to_stderr(calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,15 +19,22 @@ def train_command(
             " samples; only the optimizer's momentum starts afresh. A run found in --out goes first."
         ),
     ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Folder with tracks.jsonl of other videos to track on the way; the best weights are kept"),
+    ] = None,
+    validate_every: Annotated[int, typer.Option(help="Steps between two looks at --validation", min=1)] = 1000,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into --out")] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare pairs; 0: none beside the network's", min=0)] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the network", min=1)] = 2,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> int:
     """Train a network on tracks; a run that was stopped goes on where it was."""
-    from tracker.training.run import train
+    from tracker.training.run import RunOptions, train
 
+    options = RunOptions(workers, threads, init, validation, validate_every, tensorboard=tensorboard)
     try:
-        for line in train(config, data, out, workers, threads, overrides or (), init):
+        for line in train(config, data, out, overrides or (), options):
             typer.echo(line, err=True)
     except FloatingPointError as error:
         typer.echo(f"siamtrack: error: {error}", err=True)
@@ -36,4 +43,6 @@ def train_command(
         typer.echo("siamtrack: stopped; the same command goes on from the last save", err=True)
         return 130
     typer.echo(f"the weights are in {out / 'weights.safetensors'}", err=True)
+    if validation is not None:
+        typer.echo(f"those that tracked best are in {out / 'best.safetensors'}", err=True)
     return 0

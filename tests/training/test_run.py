@@ -16,6 +16,7 @@ from tracker.config import parse, to_toml
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
 from tracker.training import run
+from tracker.training.run import RunOptions
 from tracker.training.trainer import Trainer
 
 STEPS = 5
@@ -105,9 +106,13 @@ def save_every_second_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_REPORT_EVERY", 1)  # so that a test can stop after any step
 
 
+def options(init: Path | None = None) -> RunOptions:
+    return RunOptions(workers=0, threads=torch.get_num_threads(), init=init)
+
+
 def train(config: Path, data: Path, out: Path, *overrides: str, init: Path | None = None, until: int = STEPS) -> None:
     """Run to a step and leave it as a kill would."""
-    for line in run.train(config, data, out, 0, torch.get_num_threads(), overrides, init):
+    for line in run.train(config, data, out, overrides, options(init)):
         if line.startswith(f"step {until}/"):
             break
 
@@ -116,7 +121,7 @@ def train(config: Path, data: Path, out: Path, *overrides: str, init: Path | Non
 def whole(config: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that was never stopped."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    for _ in run.train(config, data, out, 0, torch.get_num_threads(), ()):
+    for _ in run.train(config, data, out, (), options()):
         pass
     return out
 
@@ -219,13 +224,13 @@ def test_stopped_run_leaves_weights_and_goes_on_as_if_it_had_not_been(
 
 def test_finished_run_only_writes_its_weights(config: Path, data: Path, whole: Path, tmp_path: Path) -> None:
     shutil.copy(whole / "state.pt", tmp_path)
-    assert list(run.train(config, data, tmp_path, 0, torch.get_num_threads(), ())) == []
+    assert list(run.train(config, data, tmp_path, (), options())) == []
     assert same_tensors(tmp_path, whole)
 
 
 def test_progress_is_told(config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_REPORT_EVERY", 3)
-    lines = list(run.train(config, data, tmp_path, 0, torch.get_num_threads(), ()))
+    lines = list(run.train(config, data, tmp_path, (), options()))
     done = [float(loss) for loss in losses(tmp_path).values()]
     assert [line.split()[1] for line in lines] == [f"3/{STEPS}", f"{STEPS}/{STEPS}"]
     for line, mean in zip(lines, (sum(done[:3]) / 3, sum(done[3:]) / 2), strict=True):
@@ -234,18 +239,34 @@ def test_progress_is_told(config: Path, data: Path, tmp_path: Path, monkeypatch:
         assert "waiting" in line
 
 
+def test_run_is_watched_by_tracking(config: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    watched = replace(options(), validation=data, validate_every=2, tensorboard=True)
+    lines = [line for line in run.train(config, data, tmp_path, (), watched) if "validation" in line]
+    assert [line.split(":")[0] for line in lines] == ["step 2", "step 4", f"step {STEPS}"]
+    header, *rows = (tmp_path / "validation.csv").read_text().splitlines()
+    assert header == "step,success_auc"
+    scores = [float(row.split(",")[1]) for row in rows]
+    assert all(0 <= score <= 1 for score in scores)
+    best = checkpoint.load(tmp_path / "best.safetensors")
+    assert math.isclose(best.metrics["validation_auc"], max(scores), abs_tol=1e-4)
+    assert int(best.provenance["steps"]) == (2, 4, STEPS)[int(np.argmax(scores))]
+    assert [path.name for path in sorted((tmp_path / "samples").iterdir())][-1] == f"step_{STEPS:06d}.png"
+    assert any((tmp_path / "tensorboard").iterdir())
+    assert losses(tmp_path) == losses(whole)  # looking changes nothing
+
+
 def test_pictures_that_cannot_be_read_are_counted_and_end_a_run_past_the_limit(
     config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "data"
     shutil.copytree(data, broken)
     (broken / "walk1.png").write_bytes(b"no picture")
-    lines = list(run.train(config, broken, tmp_path / "whole", 0, torch.get_num_threads(), ()))
+    lines = list(run.train(config, broken, tmp_path / "whole", (), options()))
     told = int(lines[-1].split()[0])
     assert told > 0 and "cannot be read" in lines[-1]
     monkeypatch.setattr(run, "_SKIPPED_FREE", 0)
     with pytest.raises(ValueError, match=r"of \d draws met pictures that cannot be read, more than 1%"):
-        list(run.train(config, broken, tmp_path / "stopped", 0, torch.get_num_threads(), ()))
+        list(run.train(config, broken, tmp_path / "stopped", (), options()))
 
 
 def test_folder_of_another_run_is_not_touched(config: Path, data: Path, tmp_path: Path) -> None:

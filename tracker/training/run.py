@@ -4,6 +4,7 @@ import hashlib
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,23 +15,38 @@ from tracker.builder import build_network, build_objective, build_optimizer, inf
 from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, to_toml
 from tracker.data.pairs import PairDataset, Pairs
 from tracker.data.tracks import ObjectTrack, read_tracks
-from tracker.training.trainer import Schedule, Steps, Trainer
+from tracker.training.board import Board
+from tracker.training.trainer import Progress, Schedule, Steps, Trainer
+from tracker.training.watch import Watch, best_auc, read_sequences
 
 _REPORT_EVERY = 50  # steps
+_VALIDATION_FRAMES = 60  # of each track: trackers that fail do so early
+_SAMPLES = 6  # templates drawn with what the network sees in their searches
 _SKIPPED_SHARE = 0.01  # of the draws, that may meet pictures that cannot be read: beyond, the data are broken
 _SKIPPED_FREE = 20  # of them that end no run however short
 
 
-def train(
-    config: Path, data: Path, out: Path, workers: int, threads: int, overrides: Sequence[str], init: Path | None = None
-) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Say how a run is done; none of it changes what is learned."""
+
+    workers: int  # processes that prepare pairs
+    threads: int  # of the network
+    init: Path | None = None  # weight file to start from
+    validation: Path | None = None  # folder of tracks to follow with the weights so far
+    validate_every: int = 1000  # steps
+    tensorboard: bool = False
+
+
+def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options: RunOptions) -> Iterator[str]:
     """Train on `data/tracks.jsonl` and yield a line of progress every few steps.
 
-    With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks. A run
-    goes on from its state in `out`; where there is none it starts from the weight file `init`: at that file's step if
-    it comes from an unfinished run of this configuration, else at the first. Raises ValueError for what does not fit.
+    With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks; what
+    tracks best by `options.validation` is kept beside it, see `watch.Watch`. A run goes on from its state in `out`;
+    where there is none it starts from the weight file `options.init`: at that file's step if it comes from an
+    unfinished run of this configuration, else at the first. Raises ValueError for what does not fit.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
     chosen = parse(config.read_text(encoding="utf-8"), overrides)
     settings = chosen.train
     if settings is None:
@@ -38,26 +54,51 @@ def train(
     index = data / "tracks.jsonl"
     tracks = read_tracks(index)
     dataset = _dataset(chosen, settings, tracks)
-    trainer = _trainer(chosen, settings, out, init)
-    facts = {
-        "command": _command(config, data, out, overrides, init),
-        "data": f"{len(tracks)} tracks of {_name(index)}, sha256 {hashlib.sha256(index.read_bytes()).hexdigest()}",
-        "revision": _revision(),
-    }
+    watch = _watch(dataset, options)
+    trainer = _trainer(chosen, settings, out, options.init)
+    board = Board(out / "tensorboard") if options.tensorboard else None
+    facts = _facts(_command(config, data, out, overrides, options.init), index, len(tracks))
     if trainer.step:  # a kill may have come between the state and the weights
         _write_weights(trainer, chosen, facts)
-    losses: list[float] = []
-    for progress in trainer.run(dataset, settings.batch, workers):
-        losses.append(progress.loss)
-        if progress.saved:
+    recent: list[Progress] = []
+    for progress in trainer.run(dataset, settings.batch, options.workers):
+        recent.append(progress)
+        last = progress.step == trainer.schedule.steps
+        looks = watch is not None and (progress.step % options.validate_every == 0 or last)
+        if progress.saved or looks:
             _write_weights(trainer, chosen, facts)
-        if progress.step % _REPORT_EVERY == 0 or progress.step == trainer.schedule.steps:
-            done, mean = f"step {progress.step}/{trainer.schedule.steps}", sum(losses) / len(losses)
-            yield f"{done}  loss {mean:.4f}  {progress.pairs_per_s:.1f} pairs/s  waiting {progress.waiting:.0%}"
-            losses = []
+        if board is not None:
+            board.step(progress, trainer.schedule.lr(progress.step - 1))
+        if progress.step % _REPORT_EVERY == 0 or last:
+            yield _report(recent, trainer.schedule.steps)
+            recent = []
             _check_skipped(dataset.skipped, progress.step * settings.batch)
+        if watch is not None and looks:
+            auc = watch.look(out / "weights.safetensors", progress.step)
+            if board is not None:
+                board.validation(progress.step, auc)
+            yield f"step {progress.step}: success AUC {auc:.3f} on validation, the best so far {best_auc(out):.3f}"
     if dataset.skipped:
         yield f"{dataset.skipped} draws met pictures that cannot be read; siamtrack data check names them"
+
+
+def _report(recent: Sequence[Progress], steps: int) -> str:
+    """Return a line on the mean of the last steps, and how long the rest takes at their pace."""
+    seconds = sum(progress.seconds for progress in recent)
+    loss = sum(progress.loss for progress in recent) / len(recent)
+    pairs = sum(progress.pairs_per_s * progress.seconds for progress in recent) / seconds
+    waiting = sum(progress.waiting * progress.seconds for progress in recent) / seconds
+    step = recent[-1].step
+    left = (steps - step) * seconds / len(recent) / 60
+    time_left = f"{left:.0f} min left" if left < 120 else f"{left / 60:.1f} h left"
+    return f"step {step}/{steps}  loss {loss:.4f}  {pairs:.1f} pairs/s  waiting {waiting:.0%}  {time_left}"
+
+
+def _watch(dataset: PairDataset, options: RunOptions) -> Watch | None:
+    if options.validation is None:
+        return None
+    samples = tuple(dataset[at] for at in range(min(_SAMPLES, len(dataset))))
+    return Watch(read_sequences(options.validation, _VALIDATION_FRAMES), samples)
 
 
 def _check_skipped(skipped: int, drawn: int) -> None:
@@ -137,6 +178,14 @@ def _start_from(path: Path, trainer: Trainer, config: Config) -> None:
     done = int(loaded.provenance.get("steps", "0"))
     if done < trainer.schedule.steps and _recipe(parse(loaded.config)) == _recipe(config):
         trainer.step, trainer.seconds = done, 3600 * float(loaded.provenance.get("hours", "0"))
+
+
+def _facts(command: str, index: Path, tracks: int) -> dict[str, str]:
+    return {
+        "command": command,
+        "data": f"{tracks} tracks of {_name(index)}, sha256 {hashlib.sha256(index.read_bytes()).hexdigest()}",
+        "revision": _revision(),
+    }
 
 
 def _write_weights(trainer: Trainer, config: Config, facts: dict[str, str]) -> None:

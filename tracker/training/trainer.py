@@ -54,6 +54,7 @@ class Progress:
     loss: float
     pairs_per_s: float
     waiting: float
+    seconds: float  # that the step took, waiting included
     saved: bool  # whether the state was written after it
 
 
@@ -152,7 +153,7 @@ class Trainer:
             if saved:
                 self._save()
             rate, waiting = pairs.positive.numel() / seconds, (ready - start) / seconds
-            progress = Progress(self.step, loss, rate, waiting, saved)
+            progress = Progress(self.step, loss, rate, waiting, seconds, saved)
             self._append_log(progress)
             yield progress
             start = time.perf_counter()
