@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first: a module imports only from earlier rows. A new module goes into the row that fits, or gets a new one.
 LAYERS = (
     (
-        *("geometry", "config", "frames", "metrics", "data.augment", "training.losses"),
+        *("geometry", "config", "frames", "metrics", "data.augment", "training.losses", "training.distributed"),
         *(
             "models.backbones",
             "models.correlation_numba",

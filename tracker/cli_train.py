@@ -5,37 +5,47 @@ from typing import Annotated
 
 import typer
 
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weight file to start from. One of an unfinished run of the same configuration goes on at its step and"
+        " samples; only the optimizer's momentum starts afresh. A run found in --out goes first."
+    ),
+]
+Validation = Annotated[
+    Path | None,
+    typer.Option(help="Folder with tracks.jsonl of other videos to track on the way; the best weights are kept"),
+]
+
 
 def train_command(
     config: Annotated[
-        Path, typer.Argument(help="Configuration with a [train] table, such as configs/siamfc_alexnet.toml")
+        Path, typer.Argument(help="Configuration with a table train, such as configs/siamfc_alexnet.toml")
     ],
     data: Annotated[Path, typer.Option(help="Folder with tracks.jsonl and its pictures")],
     out: Annotated[Path, typer.Option(help="Folder of the run: state, log and weights.safetensors")],
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weight file to start from. One of an unfinished run of the same configuration goes on at its step and"
-            " samples; only the optimizer's momentum starts afresh. A run found in --out goes first."
-        ),
-    ] = None,
-    validation: Annotated[
-        Path | None,
-        typer.Option(help="Folder with tracks.jsonl of other videos to track on the way; the best weights are kept"),
-    ] = None,
+    init: Init = None,
+    validation: Validation = None,
     validate_every: Annotated[int, typer.Option(help="Steps between two looks at --validation", min=1)] = 1000,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into --out")] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare pairs; 0: none beside the network's", min=0)] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the network", min=1)] = 2,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> int:
-    """Train a network on tracks; a run that was stopped goes on where it was."""
+    """Train a network on tracks; a run that was stopped goes on where it was.
+
+    In several processes, on one machine or many: torchrun --nproc-per-node 2 -m tracker train ...; `train.batch` is
+    then the templates of each.
+    """
+    from tracker.training.distributed import process_group, rank
     from tracker.training.run import RunOptions, train
 
     options = RunOptions(workers, threads, init, validation, validate_every, tensorboard=tensorboard)
     try:
-        for line in train(config, data, out, overrides or (), options):
-            typer.echo(line, err=True)
+        with process_group():
+            for line in train(config, data, out, overrides or (), options):
+                if rank() == 0:
+                    typer.echo(line, err=True)
     except FloatingPointError as error:
         typer.echo(f"siamtrack: error: {error}", err=True)
         return 1

@@ -78,9 +78,9 @@ def picture(box: Box) -> Frame:
     return frame
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
+def write_data(folder: Path) -> Path:
+    """Write a video of four frames and a still; return their folder."""
+    folder.mkdir(exist_ok=True)
     rows = []
     for video, count in (("walk", 4), ("still", 1)):
         frames = []
@@ -91,6 +91,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append({"set": "clips", "video": video, "track": f"{video}:1", "class": "square", "frames": frames})
     (folder / "tracks.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def balanced_logistic_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def overlap_focal_loss(logits: Tensor, overlaps: Tensor, positive: Tensor) -> Tensor:
-    """Return the loss of a score that is to be the overlap of the cell's box, summed, over the number of positives.
+    """Return the loss of a score that is to be the overlap of the cell's box, summed over all cells.
 
     logits, overlaps, positive: (N, 1, h, w); the overlaps of positive cells are in [0, 1]. A positive cell weighs as
     much as its overlap; a negative one 0.75 of its squared score, so that the many easy ones do not drown the rest.
@@ -33,7 +33,7 @@ def overlap_focal_loss(logits: Tensor, overlaps: Tensor, positive: Tensor) -> Te
     wanted = torch.where(positive, overlaps, torch.zeros_like(overlaps))
     weights = torch.where(positive, overlaps, 0.75 * score.square())
     losses = binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    return (weights * losses).sum() / positive.sum().clamp(min=1)
+    return (weights * losses).sum()
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

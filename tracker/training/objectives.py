@@ -10,6 +10,7 @@ from tracker.models import anchors
 from tracker.models.backbones import FINE_STRIDE
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
+from tracker.training.distributed import mean_over_ranks
 from tracker.training.losses import balanced_logistic_loss, generalized_iou, overlap_focal_loss
 from tracker.training.targets import response_labels
 
@@ -72,10 +73,12 @@ def rpn_objective(
         ).to(device)
         found = anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
         iou, giou = generalized_iou(found.permute(0, 2, 3, 1), boxes.view(-1, 1, 1, 4))
-        cls_loss = overlap_focal_loss(output.cls_logits, iou.detach().unsqueeze(1), positive > 0)
+        # Sums are divided by counts of the whole batch, of all processes.
+        n_cells = mean_over_ranks(positive.sum()).clamp(min=1)
+        cls_loss = overlap_focal_loss(output.cls_logits, iou.detach().unsqueeze(1), positive > 0) / n_cells
         # Each object weighs the same, however many cells it has.
         share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
-        box_loss = ((1 - giou) * share).sum() / pairs.positive.sum().clamp(min=1)
+        box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(device)).clamp(min=1)
         return cls_loss + _BOX_WEIGHT * box_loss
 
     return objective

@@ -16,6 +16,7 @@ from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, 
 from tracker.data.pairs import PairDataset, Pairs
 from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.training.board import Board
+from tracker.training.distributed import rank, synchronise_batch_norm, world_size
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer
 from tracker.training.watch import Watch, best_auc, read_sequences
 
@@ -44,7 +45,8 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
     With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks; what
     tracks best by `options.validation` is kept beside it, see `watch.Watch`. A run goes on from its state in `out`;
     where there is none it starts from the weight file `options.init`: at that file's step if it comes from an
-    unfinished run of this configuration, else at the first. Raises ValueError for what does not fit.
+    unfinished run of this configuration, else at the first. In several processes, see `distributed`, the first alone
+    writes. Raises ValueError for what does not fit.
     """
     torch.set_num_threads(options.threads)
     chosen = parse(config.read_text(encoding="utf-8"), overrides)
@@ -56,7 +58,7 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
     dataset = _dataset(chosen, settings, tracks)
     watch = _watch(dataset, options)
     trainer = _trainer(chosen, settings, out, options.init)
-    board = Board(out / "tensorboard") if options.tensorboard else None
+    board = Board(out / "tensorboard") if options.tensorboard and rank() == 0 else None
     facts = _facts(_command(config, data, out, overrides, options.init), index, len(tracks))
     if trainer.step:  # a kill may have come between the state and the weights
         _write_weights(trainer, chosen, facts)
@@ -72,7 +74,7 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
         if progress.step % _REPORT_EVERY == 0 or last:
             yield _report(recent, trainer.schedule.steps)
             recent = []
-            _check_skipped(dataset.skipped, progress.step * settings.batch)
+            _check_skipped(dataset.skipped, progress.step * settings.batch)  # of this process
         if watch is not None and looks:
             auc = watch.look(out / "weights.safetensors", progress.step)
             if board is not None:
@@ -95,7 +97,7 @@ def _report(recent: Sequence[Progress], steps: int) -> str:
 
 
 def _watch(dataset: PairDataset, options: RunOptions) -> Watch | None:
-    if options.validation is None:
+    if options.validation is None or rank() != 0:  # the others wait in their next step
         return None
     samples = tuple(dataset[at] for at in range(min(_SAMPLES, len(dataset))))
     return Watch(read_sequences(options.validation, _VALIDATION_FRAMES), samples)
@@ -120,14 +122,14 @@ def sample_pairs(config: Path, data: Path, count: int, overrides: Sequence[str])
 
 
 def _dataset(config: Config, settings: TrainConfig, tracks: Sequence[ObjectTrack]) -> PairDataset:
-    length = _schedule(settings).steps * settings.batch
+    length = _schedule(settings).steps * settings.batch * world_size()
     return PairDataset(tracks, settings.data.weights, pair_config(config, settings), settings.seed, length)
 
 
 def _schedule(settings: TrainConfig) -> Schedule:
-    per_step = settings.batch * settings.data.searches_per_template
+    per_step = settings.batch * settings.data.searches_per_template * world_size()
     if not 0 < per_step <= settings.pairs:
-        step = f"train.batch * train.data.searches_per_template = {per_step}"
+        step = f"train.batch * train.data.searches_per_template * processes = {per_step}"
         raise ValueError(f"train.pairs = {settings.pairs} must hold a step, {step}, and a step a pair")
     steps, warmup_steps = settings.pairs // per_step, settings.warmup_pairs // per_step
     return Schedule(steps, warmup_steps, settings.lr_start, settings.lr_end, settings.lr_fall)
@@ -139,6 +141,7 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
+    synchronise_batch_norm(network)
     dtype = None if inference_dtype(device) == torch.float32 else inference_dtype(device)
     trainer = Trainer(
         network,
@@ -153,7 +156,8 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
         raise ValueError(f"{out} holds a run of another configuration, see {kept}; choose another folder")
     if init is not None and not trainer.step:
         _start_from(init, trainer, config)
-    kept.write_text(to_toml(config), encoding="utf-8")
+    if rank() == 0:
+        kept.write_text(to_toml(config), encoding="utf-8")
     return trainer
 
 
@@ -189,10 +193,12 @@ def _facts(command: str, index: Path, tracks: int) -> dict[str, str]:
 
 
 def _write_weights(trainer: Trainer, config: Config, facts: dict[str, str]) -> None:
+    if rank() != 0:
+        return
     assert config.train is not None
     provenance = facts | {
         "steps": str(trainer.step),
-        "pairs": str(trainer.step * config.train.batch * config.train.data.searches_per_template),
+        "pairs": str(trainer.step * config.train.batch * config.train.data.searches_per_template * world_size()),
         "hours": f"{trainer.seconds / 3600:.4f}",
         "hardware": _hardware(),
         "torch": torch.__version__,

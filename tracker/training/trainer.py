@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.data.pairs import Pairs
+from tracker.training.distributed import average_gradients, mean_over_ranks, rank, world_size
 
 _log = logging.getLogger(__name__)
 
@@ -59,16 +60,21 @@ class Progress:
 
 
 class _From(Sampler[int]):
-    """Yield indices from `first` on: how a resumed run goes on with the next sample."""
+    """Yield this process's indices from `step` on: a resumed run goes on with the next sample.
 
-    def __init__(self, first: int, length: int) -> None:
-        self.first, self.length = first, length
+    Each step has `batch` indices a process, side by side.
+    """
+
+    def __init__(self, step: int, steps: int, batch: int) -> None:
+        self.step, self.steps, self.batch = step, steps, batch
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.length))
+        for step in range(self.step, self.steps):
+            first = (step * world_size() + rank()) * self.batch
+            yield from range(first, first + self.batch)
 
     def __len__(self) -> int:
-        return self.length - self.first
+        return (self.steps - self.step) * self.batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +142,11 @@ class Trainer:
     def run(self, dataset: Dataset[Pairs], batch: int, workers: int) -> Iterator[Progress]:
         """Train to the end of the schedule and yield what each step did.
 
-        The dataset must hold `schedule.steps * batch` samples. Raises FloatingPointError at a loss that is not finite
-        and leaves the batch in `run_dir/bad_batch.pt`.
+        The dataset must hold `schedule.steps * batch` samples a process. In several processes (see `distributed`) each
+        yields the same but its own time, and the first alone writes. Raises FloatingPointError at a loss that is not
+        finite and leaves the batch in `run_dir`.
         """
-        sampler = _From(self.step * batch, self.schedule.steps * batch)
+        sampler = _From(self.step, self.schedule.steps, batch)
         if workers:
             cv2.setNumThreads(1)  # before the workers fork: they are many, and OpenCV's threads do not survive it
         loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, drop_last=True)
@@ -150,11 +157,12 @@ class Trainer:
             seconds = time.perf_counter() - start
             self.seconds += seconds
             saved = self.step % self.save_every == 0 or self.step == self.schedule.steps
-            if saved:
+            if saved and rank() == 0:
                 self._save()
-            rate, waiting = pairs.positive.numel() / seconds, (ready - start) / seconds
+            rate, waiting = world_size() * pairs.positive.numel() / seconds, (ready - start) / seconds
             progress = Progress(self.step, loss, rate, waiting, seconds, saved)
-            self._append_log(progress)
+            if rank() == 0:
+                self._append_log(progress)
             yield progress
             start = time.perf_counter()
 
@@ -162,15 +170,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(self.step) * group.get("lr_share", 1.0)
         loss = self.objective(self.network, pairs)
-        value = float(loss.detach())
+        value = float(mean_over_ranks(loss))
         if not math.isfinite(value):
-            torch.save(tuple(pairs), self.run_dir / "bad_batch.pt")
+            kept = self.run_dir / (f"bad_batch_{rank()}.pt" if world_size() > 1 else "bad_batch.pt")
+            torch.save(tuple(pairs), kept)
             raise FloatingPointError(
-                f"the loss became {value} at step {self.step + 1}; the batch is in {self.run_dir / 'bad_batch.pt'}; "
-                "lower train.lr_start"
+                f"the loss became {value} at step {self.step + 1}; the batch is in {kept}; lower train.lr_start"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.network)
         if self.steps.clip_norm:
             clip_grad_norm_(self.network.parameters(), self.steps.clip_norm)
         self.optimizer.step()
