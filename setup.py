@@ -52,6 +52,7 @@ setup(
         "opencv-python-headless>=4.10",
         "rich>=13",
         "safetensors>=0.5",
+        "threadpoolctl>=3.5",
         "tomli>=2; python_version < '3.11'",
         "torch>=2.6",
         "typer>=0.28",

@@ -10,6 +10,8 @@ from unittest.mock import patch
 from torch import Tensor, nn
 
 from tracker.interface import Frame
+from tracker.models.siamese import SiameseNetwork
+from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
 
 Span = tuple[float, float]  # seconds: by the wall, and for which the thread had a core
@@ -72,9 +74,15 @@ class BackboneWork:
     deep_macs: int
 
 
+def network_of(follower: SiameseTracker) -> SiameseNetwork:
+    """Return the network of a tracker that runs in torch."""
+    assert isinstance(follower.localiser.runtime, TorchRuntime)
+    return follower.localiser.runtime.network
+
+
 def backbone_work(follower: SiameseTracker, frame: Frame) -> BackboneWork:
     """Update once and count the multiply-adds of the convolutions, before and after the fine features."""
-    backbone = follower.localiser.network.backbone
+    backbone = network_of(follower).backbone
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
     found = []
     compute = backbone.features

@@ -23,9 +23,10 @@ from benchmarks.correlation import machine
 from benchmarks.report import publish
 from benchmarks.stages import clip
 from tracker.builder import load_tracker
-from tracker.crop import cut, mean_colour, to_batch
+from tracker.crop import cut, mean_colour
 from tracker.geometry import Box
 from tracker.localisers import OnlineLocaliser
+from tracker.threads import one_blas_thread
 from tracker.video_writer import VideoWriter
 
 SIZE_WH = (320, 240)
@@ -116,26 +117,27 @@ def learning_report(updates: int, model: str) -> Iterator[str]:
         raise ValueError(f"model {model} does not learn online; leave out --updates or choose another model")
     frames, boxes = clip((640, 480))
     box, fill = boxes[0], mean_colour(frames[0])
-    with torch.inference_mode():
+    with one_blas_thread():
         state = localiser.learn(frames[0], box, fill)
         (region,) = localiser.regions(box)
-        features = localiser.network.features(to_batch([cut(frames[0], region, fill)]))
-        seen = Box(0.0, 0.0, box.w / region.frame_per_crop, box.h / region.frame_per_crop)
-        sample, _ = localiser.place.answer(state.place, localiser.place.maps(features))
-        maps, _ = localiser.box.correct(state.box, features.fine, seen)
+        seen = localiser.runtime.see([cut(frames[0], region, fill)], ())
+        assert seen.fine is not None
+        shown = Box(0.0, 0.0, box.w / region.frame_per_crop, box.h / region.frame_per_crop)
+        sample, _ = localiser.place.answer(state.place, seen.maps)
+        maps, _ = localiser.box.correct(state.box, seen.fine, shown)
         place, regression = state.place, state.box
         yield f"## Learning {updates} times, {model}\n"
         yield "| times learned | resident MiB | the filter's answer | correction of the true box, pixels |"
         yield "|---:|---:|---:|---:|"
         for count in range(1, updates + 1):
             place = localiser.place.learn(place, sample, (0.0, 0.0))
-            regression = localiser.box.learn(regression, maps, seen)
+            regression = localiser.box.learn(regression, maps, shown)
             if count in (SETTLED_UPDATES, updates):
                 memory = read_memory("self", 0)
                 resident = memory.resident if memory else float("nan")
-                answer = float(localiser.place.answer(place, localiser.place.maps(features))[1].max())
-                corrected = localiser.box.correct(regression, features.fine, seen)[1]
-                moved = max(abs(a - b) for a, b in zip(corrected.to_xywh(), seen.to_xywh(), strict=True))
+                answer = float(localiser.place.answer(place, seen.maps)[1].max())
+                corrected = localiser.box.correct(regression, seen.fine, shown)[1]
+                moved = max(abs(a - b) for a, b in zip(corrected.to_xywh(), shown.to_xywh(), strict=True))
                 yield f"| {count} | {resident:.1f} | {answer:.5f} | {moved:.4f} |"
     yield ""
 

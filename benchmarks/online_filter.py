@@ -1,9 +1,9 @@
-"""Time the online filter, operation by operation, in torch and in Numba, for several sizes of filter.
+"""Time the online filter, operation by operation, for several sizes of filter, beside other ways to the same numbers.
 
     python -m benchmarks.online_filter --out benchmarks/online_filter.md
 
-One sample of 17x17 cells, float32, one thread. The two paths take turns, call by call, after a warm-up. "unfolded" is
-what the normal equations cost where every neighbourhood is written out: the rival that the autocorrelation has to beat.
+One sample of 17x17 cells, float32, one thread. The paths take turns, call by call, after a warm-up. "ours" is what
+tracking uses; "unfolded" is what the normal equations cost where every neighbourhood is written out.
 """
 
 import argparse
@@ -13,48 +13,63 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import unfold
+from numpy.lib.stride_tricks import sliding_window_view
+from torch.nn.functional import conv2d
 
 from benchmarks.correlation import machine
 from benchmarks.report import publish
-from tracker.models import online_filter, online_filter_numba
+from tracker.models import online_filter
+from tracker.threads import one_blas_thread
 
 CELLS = 17
+MAPS = 384  # channels of the maps that are projected
 SIZES = ((32, 3), (64, 3), (32, 5))  # channels, kernel
 RIDGE = 0.01
 
 
 def operations(channels: int, kernel: int) -> dict[str, dict[str, Callable[[], object]]]:
     """Return what to time: for each operation, its paths."""
-    generator = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, channels, CELLS, CELLS, generator=generator)
-    sample /= sample.norm()
-    labels, weight = torch.rand(1, CELLS + kernel - 1, CELLS + kernel - 1, generator=generator), torch.ones(1)
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    maps, projection = draw(1, MAPS, CELLS, CELLS), draw(MAPS, channels)
+    sample = online_filter.project(maps, projection)
+    labels, weight = draw(1, CELLS + kernel - 1, CELLS + kernel - 1), np.ones(1, np.float32)
     sums, moment = online_filter.normal_equations(sample, labels, weight, kernel)
     matrix = online_filter.gram(sums)
     found = online_filter.solve(matrix, moment, RIDGE)
-    arrays = [part.numpy() for part in (sample, labels, weight, sums, matrix, moment, found)]
-    n_sample, n_labels, n_weight, n_sums, n_matrix, n_moment, n_found = arrays
-    numba = online_filter_numba
+    ridge = np.float32(RIDGE) * np.eye(len(matrix), dtype=np.float32)
+    t_maps, t_projection, t_sample = (torch.from_numpy(part) for part in (maps, projection, sample))
+    t_matrix, t_moment = torch.from_numpy(matrix + ridge), torch.from_numpy(moment).unsqueeze(1)
+    taps = torch.from_numpy(found).view(1, channels, kernel, kernel)
 
     def unfolded() -> object:
-        rows = unfold(sample, kernel, padding=kernel - 1)[0]
-        return rows @ rows.T, rows @ labels.flatten()
+        reach = kernel - 1
+        padded = np.pad(sample[0], ((0, 0), (reach, reach), (reach, reach)))
+        rows = sliding_window_view(padded, (kernel, kernel), axis=(1, 2)).transpose(1, 2, 0, 3, 4)
+        rows = rows.reshape(-1, channels * kernel**2)
+        return rows.T @ rows, rows.T @ labels.ravel()
 
     return {
-        "normal equations": {
-            "unfolded, torch": unfolded,
-            "torch": lambda: online_filter.normal_equations(sample, labels, weight, kernel),
-            "numba": lambda: numba.normal_equations(n_sample, n_labels, n_weight, kernel),
+        "projection": {
+            "ours": lambda: online_filter.project(maps, projection),
+            "torch": lambda: torch.einsum("nchw,cd->ndhw", t_maps, t_projection),
         },
-        "gram": {"torch": lambda: online_filter.gram(sums), "numba": lambda: numba.gram(n_sums)},
+        "normal equations": {
+            "ours": lambda: online_filter.normal_equations(sample, labels, weight, kernel),
+            "unfolded": unfolded,
+        },
+        "gram": {"ours": lambda: online_filter.gram(sums)},
         "solve": {
-            "torch": lambda: online_filter.solve(matrix, moment, RIDGE),
-            "numba": lambda: numba.solve(n_matrix, n_moment, RIDGE),
+            "ours": lambda: online_filter.solve(matrix, moment, RIDGE),
+            "numpy": lambda: np.linalg.solve(matrix + ridge, moment),
+            "torch": lambda: torch.cholesky_solve(t_moment, torch.linalg.cholesky(t_matrix)),
         },
         "response": {
-            "torch": lambda: online_filter.respond(sample, found, kernel),
-            "numba": lambda: numba.respond(n_sample, n_found, kernel),
+            "ours": lambda: online_filter.respond(sample, found, kernel),
+            "torch": lambda: conv2d(t_sample, taps, padding=kernel // 2),
         },
     }
 
@@ -63,7 +78,7 @@ def time_paths(paths: dict[str, Callable[[], object]], budget_s: float) -> dict[
     """Return the seconds of each path's calls, which take turns."""
     times: dict[str, list[float]] = {name: [] for name in paths}
     for path in paths.values():
-        path()  # compiles
+        path()
     deadline = time.perf_counter() + budget_s
     while time.perf_counter() < deadline:
         for name, path in paths.items():
@@ -97,7 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with torch.inference_mode():
+    with torch.inference_mode(), one_blas_thread():
         publish(report(arguments.seconds), arguments.out)
 
 

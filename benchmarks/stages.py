@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 import tracker
-from benchmarks.clocks import BackboneWork, Span, StageClock, backbone_work, span
+from benchmarks.clocks import BackboneWork, Span, StageClock, backbone_work, network_of, span
 from benchmarks.correlation import machine
 from benchmarks.report import publish
 from tracker import siamese_tracker
@@ -36,17 +36,18 @@ from tracker.frames import open_frames
 from tracker.geometry import Box
 from tracker.interface import Frame
 from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser
-from tracker.models import online_filter
+from tracker.models import graphs, online_filter
 from tracker.online import PlaceModel
 from tracker.rpn_localiser import RPNLocaliser
+from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
 
 ASSETS = Path(tracker.__file__).parent / "assets"
 
-CROP, CASTS, FINE, DEEP = "crop, batch", "normalisation, casts", "backbone to fine", "backbone, fine to deep"
+CROP, CASTS, FINE, DEEP = "crop", "batch, normalisation, casts", "backbone to fine", "backbone, fine to deep"
 PROJECTION, PEAK, CORRECTION = "projection", "response, peak", "box correction"
 NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
-CORRELATION, HEAD, DECODE = "correlation", "head", "decode"
+JOIN, CORRELATION, HEAD, DECODE = "joined maps", "correlation", "head", "decode"
 REST, UPDATE, INIT = "rest", "update", "init"
 
 PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
@@ -68,13 +69,16 @@ class Figures:
 def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     """Return what to put clocks on, (owner, attribute, stage), the order being that of an update."""
     localiser = follower.localiser
-    network = localiser.network
+    runtime = localiser.runtime
+    assert isinstance(runtime, TorchRuntime)
+    network = runtime.network
     common = [
         (siamese_tracker, "cut", CROP),
-        (siamese_tracker, "to_batch", CROP),
-        (network, "features", CASTS),
+        (runtime, "see", CASTS),
         (network.backbone, "features", FINE),
     ]
+    if runtime.fine_weight:
+        common.append((graphs, "join", JOIN))
     if isinstance(localiser, OnlineLocaliser):
         return [
             *common,
@@ -86,7 +90,7 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     if isinstance(localiser, RPNLocaliser):
         return [
             *common,
-            (localiser.head, "forward", HEAD),
+            (network.head, "forward", HEAD),
             *(learning(localiser.place) if localiser.place else []),
             (localiser, "locate", DECODE),
         ]
@@ -145,7 +149,7 @@ def clip(size_wh: tuple[int, int]) -> tuple[list[Frame], list[Box]]:
 
 def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[Box], updates: int) -> Figures:
     """Track pieces of the clip, each from its true box, until there are enough updates; the first piece warms up."""
-    dtype = next(follower.localiser.network.backbone.parameters()).dtype
+    dtype = next(network_of(follower).backbone.parameters()).dtype
     follower.init(frames[0], boxes[0])
     figures = Figures(backbone_work(follower, frames[1]), dtype)
     starts = range(0, len(frames) - PASS_UPDATES, PASS_UPDATES)

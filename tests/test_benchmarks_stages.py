@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from benchmarks import stages
-from benchmarks.clocks import StageClock, backbone_work
+from benchmarks.clocks import StageClock, backbone_work, network_of
 from tests.videos import moving
-from tracker.builder import build_localiser, build_network, load_tracker
+from tracker.builder import build_network, build_tracker, load_tracker
 from tracker.config import parse
-from tracker.siamese_tracker import SiameseTracker
 
 ROOT = Path(__file__).parent.parent
 ONLINE_STAGES = (
-    *("crop, batch", "normalisation, casts", "backbone to fine", "backbone, fine to deep", "projection"),
+    *("crop", "batch, normalisation, casts", "backbone to fine", "backbone, fine to deep", "joined maps", "projection"),
     *("response, peak", "normal equations", "solve", "box correction", "box learning", "rest", "**update**", "init"),
 )
 
@@ -65,7 +64,7 @@ def test_work_of_the_backbone_is_that_of_its_paper() -> None:
     stage2 = 29**2 * ((64 + 3 * 128) * 128 * 9 + 64 * 128)
     stage3 = 15**2 * ((128 + 3 * 256) * 256 * 9 + 128 * 256)
     assert (work.fine_macs, work.deep_macs) == (conv1 + stage1 + stage2, stage3)
-    assert work.boundary is follower.localiser.network.backbone.layer3[0].downsample[0]
+    assert work.boundary is network_of(follower).backbone.layer3[0].downsample[0]
 
 
 def test_the_scale_search_model_has_its_own_stages() -> None:
@@ -75,9 +74,9 @@ def test_the_scale_search_model_has_its_own_stages() -> None:
     network = build_network(config).eval()
     with_filter = parse(text)
     learned = ["projection", "response, peak", "normal equations", "solve"]
-    names = stages.stage_names(SiameseTracker(build_localiser(network, with_filter), with_filter.lost))
+    names = stages.stage_names(build_tracker(network, with_filter))
     assert names == [*ONLINE_STAGES[:4], "correlation", *learned, "decode", "rest"]
-    follower = SiameseTracker(build_localiser(network, config), config.lost)
+    follower = build_tracker(network, config)
     frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
@@ -93,12 +92,12 @@ def test_the_scale_search_model_has_its_own_stages() -> None:
 def test_the_anchor_model_has_its_own_stages() -> None:
     config = parse((ROOT / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"))
     torch.manual_seed(0)
-    follower = SiameseTracker(build_localiser(build_network(config).eval(), config), config.lost)
+    follower = build_tracker(build_network(config).eval(), config)
     frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
     learned = ["projection", "response, peak", "normal equations", "solve"]
-    assert names == [*ONLINE_STAGES[:4], "head", *learned, "decode", "rest"]
+    assert names == [*ONLINE_STAGES[:5], "head", *learned, "decode", "rest"]
     assert {len(figures.stages[name]) for name in names if name not in learned[2:]} == {2}
 
 
@@ -108,7 +107,7 @@ def test_the_tracker_is_as_before_and_so_are_its_boxes() -> None:
     before = {(id(owner), name): getattr(owner, name) for owner, name, _ in stages.places(follower)}
     stages.measure(follower, frames, boxes, updates=2)
     assert {(id(owner), name): getattr(owner, name) for owner, name, _ in stages.places(follower)} == before
-    backbone = follower.localiser.network.backbone
+    backbone = network_of(follower).backbone
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.modules())
     plain.init(frames[0], boxes[0])
     for frame in frames[1:3]:

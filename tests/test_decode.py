@@ -2,10 +2,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import interpolate
 
 from tests.tolerances import assert_close
 from tracker.config import RPNConfig, ScaleSearchConfig
-from tracker.decode import Candidate, Proposals, Response, ResponsePyramid, best_proposal, cosine_window, second_peak
+from tracker.decode import (
+    Candidate,
+    Proposals,
+    Response,
+    ResponsePyramid,
+    best_proposal,
+    cosine_window,
+    enlarged,
+    second_peak,
+)
 
 STRIDE = 8
 CELLS = 17
@@ -228,3 +239,11 @@ def test_score_stays_in_its_range() -> None:
     low = proposals({})
     low.scores[:] = -0.2
     assert best_proposal(low, SIZE, RPN).score == 0
+
+
+@pytest.mark.parametrize(("count", "cells"), [(17, 33), (5, 12)])
+def test_enlarged_answers_are_torch_s_bicubic_ones(count: int, cells: int) -> None:
+    answers = np.random.default_rng(0).random((count, count)).astype(np.float32)
+    torch_answers = torch.from_numpy(answers)[None, None]
+    wanted = interpolate(torch_answers, (cells, cells), mode="bicubic", align_corners=True)[0, 0]
+    assert_close(enlarged(answers, cells), wanted, "float32")

@@ -1,14 +1,13 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from tests.videos import paint
 from tracker.builder import load_tracker
 from tracker.crop import cut, mean_colour
 from tracker.geometry import Box, CropGeometry
 from tracker.localisers import OnlineLocaliser
-from tracker.models.backbones import Features
+from tracker.runtime import Seen
 from tracker.views import VIEWS, cut_view
 
 
@@ -50,10 +49,9 @@ def test_the_search_region_grows_with_the_box(localiser: OnlineLocaliser) -> Non
 def test_features_without_energy_give_no_motion_and_a_score_of_zero(localiser: OnlineLocaliser) -> None:
     box = Box(160, 120, 44, 52)
     frame = paint(box)
-    with torch.inference_mode():
-        model = localiser.learn(frame, box, mean_colour(frame))
-        blank = Features(torch.zeros(1, 128, 31, 31), torch.zeros(1, 256, 16, 16))
-        candidate, index, after = localiser.locate(model, blank, box)
+    model = localiser.learn(frame, box, mean_colour(frame))
+    blank = Seen(np.zeros((1, 384, 16, 16), np.float32), np.zeros((1, 128, 31, 31), np.float32))
+    candidate, index, after = localiser.locate(model, blank, box)
     assert candidate.score == 0
     assert index == 0
     assert after is model
@@ -63,8 +61,7 @@ def test_features_without_energy_give_no_motion_and_a_score_of_zero(localiser: O
 def test_features_that_are_not_numbers_are_an_error(localiser: OnlineLocaliser) -> None:
     box = Box(160, 120, 44, 52)
     frame = paint(box)
-    with torch.inference_mode():
-        model = localiser.learn(frame, box, mean_colour(frame))
-        broken = Features(torch.full((1, 128, 31, 31), torch.nan), torch.full((1, 256, 16, 16), torch.nan))
-        with pytest.raises(ValueError, match="not finite"):
-            localiser.locate(model, broken, box)
+    model = localiser.learn(frame, box, mean_colour(frame))
+    broken = Seen(np.full((1, 384, 16, 16), np.nan, np.float32), np.full((1, 128, 31, 31), np.nan, np.float32))
+    with pytest.raises(ValueError, match="not finite"):
+        localiser.locate(model, broken, box)

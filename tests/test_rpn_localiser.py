@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,30 +7,26 @@ import pytest
 import torch
 
 from tests.videos import paint
-from tracker.builder import build_localiser, build_network, load_tracker
+from tracker.builder import build_network, build_tracker, load_network
 from tracker.config import Config, parse
-from tracker.crop import cut, mean_colour, to_batch
+from tracker.crop import cut, mean_colour
 from tracker.geometry import Box, iou
-from tracker.models.backbones import Features
-from tracker.models.heads import TemplateCode
+from tracker.interface import Frame
 from tracker.rpn_localiser import RPNLocaliser, RPNState
+from tracker.runtime import Code, Seen
+from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 
 CONFIG = parse((Path(__file__).parent.parent / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"))
 BOX = Box(160.0, 120.0, 44.0, 52.0)
+MAPS = (1, 384, 17, 17)
 
 
 def make(config: Config = CONFIG) -> RPNLocaliser:
     torch.manual_seed(0)
-    localiser = build_localiser(build_network(config).eval(), config)
+    localiser = build_tracker(build_network(config).eval(), config).localiser
     assert isinstance(localiser, RPNLocaliser)
     return localiser
-
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.inference_mode():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +34,8 @@ def fresh() -> RPNLocaliser:
     """Return a localiser whose head was never trained, on ImageNet's backbone: the filter works all the same."""
     assert CONFIG.rpn is not None
     localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, calibration=0.0)))  # that head's boxes mean nothing
-    localiser.network.backbone = load_tracker("resnet18_online", device="cpu").localiser.network.backbone
+    assert isinstance(localiser.runtime, TorchRuntime)
+    localiser.runtime.network.backbone = load_network("resnet18_online", device="cpu")[0].backbone
     return localiser
 
 
@@ -47,24 +44,33 @@ def learn(localiser: RPNLocaliser) -> RPNState:
     return localiser.learn(frame, BOX, mean_colour(frame))
 
 
-def see(localiser: RPNLocaliser, box: Box) -> Features:
+def see(localiser: RPNLocaliser, model: RPNState, box: Box) -> Seen:
     frame = paint(box)
     region = localiser.regions(BOX)[0]
-    return localiser.network.features(to_batch([cut(frame, region, mean_colour(frame))]))
+    return localiser.runtime.see([cut(frame, region, mean_colour(frame))], [model.code])
+
+
+def blank(scores: float = 0.0, maps: float = 0.0) -> Seen:
+    """Return what a network sees where nothing is: the box of the template in every cell."""
+    boxes = np.broadcast_to(np.array([0, 0, 40, 40], np.float32).reshape(1, 4, 1, 1), (1, 4, 33, 33))
+    return Seen(np.full(MAPS, maps, np.float32), None, np.full((1, 33, 33), scores, np.float32), boxes)
 
 
 def plant(localiser: RPNLocaliser, monkeypatch: pytest.MonkeyPatch, off: tuple[float, float, float, float]) -> None:
     """Let the head see each crop's object as it is given, but `off`: its centre and its sizes, by shares of the box."""
+    real = TorchRuntime.see
 
-    def read(code: TemplateCode, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
-        (w, h) = code.size_wh[0].tolist()
-        count = len(features.fine)
-        boxes = torch.tensor([off[0] * w, off[1] * h, w * off[2], h * off[3]]).view(1, 4, 1, 1).expand(count, 4, 33, 33)
-        overlaps = torch.zeros(count, 33, 33)
+    def read(runtime: TorchRuntime, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
+        seen = real(runtime, crops, codes)
+        if not codes:
+            return seen
+        w, h = codes[0][3][0]
+        box = np.array([off[0] * w, off[1] * h, w * off[2], h * off[3]], np.float32).reshape(1, 4, 1, 1)
+        overlaps = np.zeros((len(crops), 33, 33), np.float32)
         overlaps[:, 16, 16] = 0.9
-        return overlaps, boxes
+        return seen._replace(scores=overlaps, boxes=np.broadcast_to(box, (len(crops), 4, 33, 33)))
 
-    monkeypatch.setattr(localiser, "_read", read)
+    monkeypatch.setattr(TorchRuntime, "see", read)
     monkeypatch.setattr(localiser, "_moved", lambda search, box: [])
 
 
@@ -73,7 +79,7 @@ def test_calibration_undoes_what_the_head_sees_otherwise(monkeypatch: pytest.Mon
     localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, calibration=1.0, size_smoothing=1.0, penalty_k=0.0)))
     plant(localiser, monkeypatch, (0.1, -0.05, 1.25, 0.8))
     model = learn(localiser)
-    candidate, index, _ = localiser.locate(model, see(localiser, BOX), BOX)
+    candidate, index, _ = localiser.locate(model, see(localiser, model, BOX), BOX)
     per_crop = localiser.regions(BOX)[0].frame_per_crop
     assert index == 0
     assert (candidate.du, candidate.dv) == pytest.approx((0, 0), abs=1e-4)
@@ -86,7 +92,7 @@ def test_size_follows_by_as_much_as_the_score_says(monkeypatch: pytest.MonkeyPat
     plant(localiser, monkeypatch, (0.0, 0.0, 1.0, 1.0))
     model = learn(localiser)
     plant(localiser, monkeypatch, (0.0, 0.0, 1.2, 1.1))
-    candidate, _, _ = localiser.locate(model, see(localiser, BOX), BOX)
+    candidate, _, _ = localiser.locate(model, see(localiser, model, BOX), BOX)
     per_crop = localiser.regions(BOX)[0].frame_per_crop
     wider, higher = (candidate.w * per_crop / 44 - 1) / 0.2, (candidate.h * per_crop / 52 - 1) / 0.1
     assert wider == pytest.approx(higher, rel=1e-3)  # the answer, of which the score is what no rival shares
@@ -112,19 +118,21 @@ def test_calibration_asks_the_cell_of_the_object_in_each_moved_crop(
     search = localiser.regions(BOX)[0]
     truths = [region.box_to_crop(BOX) for region in (search, *localiser._moved(search, BOX))]
 
-    def read(code: TemplateCode, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
-        count = len(features.fine)
-        assert count == len(truths)
-        overlaps, boxes = torch.zeros(count, 33, 33), torch.full((count, 4, 33, 33), 5.0)
+    def read(_runtime: TorchRuntime, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
+        maps = np.random.default_rng(len(crops)).random((len(crops), *MAPS[1:])).astype(np.float32)
+        if not codes:
+            return Seen(maps)
+        assert len(crops) == len(truths)
+        overlaps, boxes = np.zeros((len(crops), 33, 33)), np.full((len(crops), 4, 33, 33), 5.0)
         for i, truth in enumerate(truths):
             u, v = truth.cx - 128.5, truth.cy - 128.5
             row, column = round(16 + v / 8), round(16 + u / 8)
             overlaps[i, row, column], overlaps[i, column, row] = 0.5, 0.5
             overlaps[i, 2, 3] = 0.9
-            boxes[i, :, row, column] = torch.tensor([u, v, truth.w / 1.1, truth.h])
-        return overlaps, boxes
+            boxes[i, :, row, column] = u, v, truth.w / 1.1, truth.h
+        return Seen(maps, None, overlaps, boxes)
 
-    monkeypatch.setattr(localiser, "_read", read)
+    monkeypatch.setattr(TorchRuntime, "see", read)
     assert CONFIG.rpn is not None
     expected = (0, 0, CONFIG.rpn.calibration * np.log(1.1), 0)
     assert learn(localiser).calibration == pytest.approx(expected, abs=1e-4)
@@ -166,14 +174,14 @@ def test_search_has_the_scale_of_the_template(fresh: RPNLocaliser) -> None:
     small, large = fresh.regions(BOX)[0], fresh.regions(Box(160, 120, 88, 104))[0]
     assert large.side == pytest.approx(2 * small.side)
     assert small.size == CONFIG.crop.search_size
-    code = learn(fresh).code
-    assert code.size_wh[0].tolist() == pytest.approx([44 / small.frame_per_crop, 52 / small.frame_per_crop], rel=1e-5)
+    size_wh = learn(fresh).code[3]
+    assert size_wh[0].tolist() == pytest.approx([44 / small.frame_per_crop, 52 / small.frame_per_crop], rel=1e-5)
 
 
 def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
     for moved in (Box(160, 120, 44, 52), Box(172, 112, 44, 52), Box(146, 129, 44, 52)):
-        candidate, _, _ = fresh.locate(model, see(fresh, moved), BOX)
+        candidate, _, _ = fresh.locate(model, see(fresh, model, moved), BOX)
         found = fresh.regions(BOX)[0].box_to_frame(
             Box(128.5 + candidate.du, 128.5 + candidate.dv, candidate.w, candidate.h)
         )
@@ -182,13 +190,12 @@ def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser)
 
 def test_it_learns_only_from_what_answers(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
-    candidate, _, after = fresh.locate(model, see(fresh, BOX), BOX)
+    candidate, _, after = fresh.locate(model, see(fresh, model, BOX), BOX)
     assert CONFIG.online is not None and after.place is not None
     assert candidate.score >= CONFIG.online.gate
     assert after.place.learned == 1
     assert after.code is model.code
-    blank = Features(torch.zeros(1, 128, 33, 33), torch.zeros(1, 256, 17, 17))
-    candidate, _, after = fresh.locate(model, blank, BOX)
+    candidate, _, after = fresh.locate(model, blank(), BOX)
     assert candidate.score < CONFIG.online.gate
     assert after is model
     assert np.isfinite([candidate.du, candidate.dv, candidate.w, candidate.h]).all()
@@ -199,13 +206,13 @@ def test_without_a_filter_the_head_decides_alone(monkeypatch: pytest.MonkeyPatch
     plant(localiser, monkeypatch, (0.2, 0.0, 1.0, 1.0))
     model = learn(localiser)
     assert model.place is None
-    candidate, _, after = localiser.locate(model, see(localiser, Box(200, 150, 44, 52)), BOX)
+    candidate, _, after = localiser.locate(model, see(localiser, model, Box(200, 150, 44, 52)), BOX)
     assert candidate.score == pytest.approx(0.9)  # what the head was made to say
     assert after is model
 
 
 def test_features_that_are_not_numbers_are_an_error(fresh: RPNLocaliser) -> None:
-    broken = Features(torch.full((1, 128, 33, 33), torch.nan), torch.full((1, 256, 17, 17), torch.nan))
+    broken = blank(scores=np.nan, maps=np.nan)
     with pytest.raises(ValueError, match="not finite"):
         fresh.locate(learn(fresh), broken, BOX)
 
@@ -214,12 +221,11 @@ def test_features_that_are_not_numbers_are_an_error(fresh: RPNLocaliser) -> None
 def test_missing_table_is_named(table: str) -> None:
     config = replace(CONFIG, **{table: None})
     with pytest.raises(ValueError, match=rf"needs the tables .*\[{table}\]"):
-        build_localiser(build_network(config), config)
+        build_tracker(build_network(config), config)
 
 
 def test_box_stays_where_nothing_answers(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
-    blank = Features(torch.zeros(1, 128, 33, 33), torch.zeros(1, 256, 17, 17))
     shown = fresh.regions(BOX)[0].box_to_crop(BOX)
-    candidate, _, _ = fresh.locate(model, blank, BOX)
+    candidate, _, _ = fresh.locate(model, blank(), BOX)
     assert (candidate.du, candidate.dv, candidate.w, candidate.h) == (0, 0, shown.w, shown.h)

@@ -16,6 +16,8 @@ from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, Si
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.rpn_localiser import RPNLocaliser
+from tracker.runtime import Runtime
+from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
 from tracker.training.objectives import rpn_objective, siamfc_objective
 
@@ -37,6 +39,14 @@ def load_tracker(
     device: "auto" (CUDA where there is one), or what torch calls a device, such as "cpu" or "cuda:1". overrides:
     settings to change, each "a.b=value". Raises ValueError naming an unknown model, file, device or setting.
     """
+    network, config = load_network(name_or_path, device, overrides)
+    return build_tracker(network, config)
+
+
+def load_network(
+    name_or_path: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
+) -> tuple[SiameseNetwork, Config]:
+    """Return a network as it runs while tracking, BatchNorm folded in, and its configuration; see `load_tracker`."""
     loaded = checkpoint.load(_find(name_or_path))
     config = parse(loaded.config, overrides)
     target = _device(device)
@@ -48,7 +58,7 @@ def load_tracker(
     network.backbone.to(inference_dtype(target))
     if isinstance(network.head, RPNHead):
         network.head.to(inference_dtype(target))
-    return SiameseTracker(build_localiser(network, config), config.lost)
+    return network, config
 
 
 def zoo() -> list[ModelCard]:
@@ -69,21 +79,26 @@ def build_network(config: Config) -> SiameseNetwork:
     return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths))
 
 
-def build_localiser(network: SiameseNetwork, config: Config) -> Localiser:
+def build_tracker(network: SiameseNetwork, config: Config) -> SiameseTracker:
+    """Return a tracker that runs a network in torch, in evaluation mode, as a configuration says."""
+    fine_weight = config.online.fine_weight if config.online is not None else 0.0
+    return SiameseTracker(build_localiser(TorchRuntime(network, fine_weight), config), config.lost)
+
+
+def build_localiser(runtime: Runtime, config: Config) -> Localiser:
     """Return what finds targets: the scale search or the proposals of a head, or else the online filter alone."""
     if config.model.head == "none":
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
-        return OnlineLocaliser(network, config.online)
+        return OnlineLocaliser(runtime, config.online)
     if config.model.head in _RPN_HEADS:
         if config.crop is None or config.rpn is None:
             raise ValueError(f"the {config.model.head} head needs the tables [crop] and [rpn]")
-        return RPNLocaliser(network, config.crop, config.online, config.rpn)
+        return RPNLocaliser(runtime, config.crop, config.online, config.rpn)
     if config.scale_search is None or config.crop is None:
         raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
-    return ScaleSearchLocaliser(
-        network, ResponsePyramid(config.scale_search, network.stride), config.crop, config.online
-    )
+    decoder = ResponsePyramid(config.scale_search, runtime.stride)
+    return ScaleSearchLocaliser(runtime, decoder, config.crop, config.online)
 
 
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:

@@ -104,6 +104,30 @@ class ResponsePyramid:
         return cv2.getRectSubPix(large, (cells, cells), (middle, middle))  # type: ignore[return-value]
 
 
+def enlarged(answers: Response, cells: int) -> Response:
+    """Return answers (h, h) interpolated bicubically to (cells, cells); the corners of both lie over each other."""
+    weights = _cubic_weights(len(answers), cells)
+    spread: Response = np.asarray(weights @ answers @ weights.T, np.float32)
+    return spread
+
+
+@cache
+def _cubic_weights(count: int, cells: int) -> Response:
+    """Return the weights (cells, count) of cubic convolution (Keys 1981, a = -0.75) at evenly spread places."""
+    at = np.linspace(0, count - 1, cells)
+    first = np.floor(at).astype(int)
+    weights = np.zeros((cells, count))
+    for tap in range(-1, 3):
+        distance = np.abs(at - (first + tap))
+        near = ((1.25 * distance - 2.25) * distance) * distance + 1
+        far = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
+        column = np.clip(first + tap, 0, count - 1)  # the border goes on
+        np.add.at(weights, (np.arange(cells), column), np.where(distance <= 1, near, far))
+    fixed: Response = weights.astype(np.float32)
+    fixed.flags.writeable = False
+    return fixed
+
+
 def _logistic(logits: Response) -> Response:
     return np.asarray((1 + np.tanh(logits / 2)) / 2, np.float32)  # without overflow
 

@@ -5,25 +5,24 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from tracker.config import CropConfig, OnlineConfig
-from tracker.crop import Fill, cut, to_batch
+from tracker.crop import Fill, cut
 from tracker.decode import Candidate, ResponsePyramid, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
-from tracker.models.backbones import FINE_STRIDE, Features
-from tracker.models.siamese import SiameseNetwork
 from tracker.online import BoxModel, OnlineState, PlaceModel, PlaceState, parabola_peak
+from tracker.runtime import Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
+_FINE_STRIDE = 8  # of the fine features of every backbone, pixels
 _CONTEXT = 0.5  # of the square that `online.search_factor` multiplies
 
 
 class Localiser(Protocol):
     """Find targets with a network; stateless: what a target needs is in the model that `learn` returns."""
 
-    network: SiameseNetwork
+    runtime: Runtime
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> Any:  # noqa: ANN401 - each localiser has its own model
         """Return the model of the object that `box` marks."""
@@ -31,18 +30,21 @@ class Localiser(Protocol):
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return where to search for an object last seen at `box`."""
 
-    def locate(self, model: Any, features: Features, box: Box) -> tuple[Candidate, int, Any]:  # noqa: ANN401
+    def code(self, model: Any) -> Code | None:  # noqa: ANN401
+        """Return the template's code that the head needs for each region, None for a network without a head."""
+
+    def locate(self, model: Any, seen: Seen, box: Box) -> tuple[Candidate, int, Any]:  # noqa: ANN401
         """Return the candidate, the index of its region and the model for the next frame.
 
-        features: of the crops of `regions(box)`, in their order.
+        seen: in the crops of `regions(box)`, in their order.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleSearchState:
-    """Hold the template's features (1, C, h, w) and, where one is learned, the filter."""
+    """Hold the template's features and, where one is learned, the filter."""
 
-    template: Tensor
+    code: Code
     place: PlaceState | None
 
 
@@ -53,25 +55,30 @@ class ScaleSearchLocaliser:
     """
 
     def __init__(
-        self, network: SiameseNetwork, decoder: ResponsePyramid, crop: CropConfig, online: OnlineConfig | None
+        self, runtime: Runtime, decoder: ResponsePyramid, crop: CropConfig, online: OnlineConfig | None
     ) -> None:
         """Take the network, what reads its responses, the crops, and the settings of the filter; None: without."""
-        self.network = network
+        self.runtime = runtime
         self.decoder = decoder
         self.crop = crop
-        self.place = None if online is None else PlaceModel(online, network.stride)
+        self.place = None if online is None else PlaceModel(online, runtime.stride)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> ScaleSearchState:
         """Return the template's features and the filter learned from views of the first frame."""
         side = context_side(box.w, box.h, self.crop.context)
         region = CropGeometry(box.cx, box.cy, side, self.crop.template_size)
-        template = self.network.embed(to_batch([cut(frame, region, fill)], self.network.mean.device))
+        size_wh = box.w / region.frame_per_crop, box.h / region.frame_per_crop
+        code = self.runtime.encode(cut(frame, region, fill), size_wh)
         place = None
         if self.place is not None:
             search = self._region(box, 1.0)
-            features = self.network.features(to_batch(cut_views(frame, search, fill), self.network.mean.device))
-            place = self.place.learn_views(self.place.maps(features), search.box_to_crop(box))
-        return ScaleSearchState(template, place)
+            seen = self.runtime.see(cut_views(frame, search, fill), ())
+            place = self.place.learn_views(seen.maps, search.box_to_crop(box))
+        return ScaleSearchState(code, place)
+
+    def code(self, model: ScaleSearchState) -> Code:
+        """Return the template's features."""
+        return model.code
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square a scale around the last place."""
@@ -82,21 +89,19 @@ class ScaleSearchLocaliser:
         side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
         return CropGeometry(box.cx, box.cy, side * factor, crop.search_size)
 
-    def locate(self, model: ScaleSearchState, features: Features, box: Box) -> tuple[Candidate, int, ScaleSearchState]:
+    def locate(self, model: ScaleSearchState, seen: Seen, box: Box) -> tuple[Candidate, int, ScaleSearchState]:
         """Return the highest peak over the scales; the template stays what it was, the filter learns."""
-        responses = self.network(model.template, features.deep)[:, 0].cpu().numpy()
+        responses = seen.scores
+        assert responses is not None
         per_crop = search_side(box.w, box.h, self.crop.context, self.crop.template_size, 1)
         size_wh = box.w / per_crop, box.h / per_crop
         if self.place is None or model.place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
             return candidate, scale, model
-        maps = self.place.maps(features)
-        seen = [self.place.answer(model.place, maps[i : i + 1]) for i in range(len(responses))]
-        candidate, scale = self.decoder.decode(
-            responses, size_wh, np.stack([answers.cpu().numpy() for _, answers in seen])
-        )
+        pairs = [self.place.answer(model.place, seen.maps[i : i + 1]) for i in range(len(responses))]
+        candidate, scale = self.decoder.decode(responses, size_wh, np.stack([answers for _, answers in pairs]))
         if candidate.score >= self.place.config.gate:
-            place = self.place.learn(model.place, seen[scale][0], (candidate.du, candidate.dv))
+            place = self.place.learn(model.place, pairs[scale][0], (candidate.du, candidate.dv))
             model = replace(model, place=place)
         return candidate, scale, model
 
@@ -104,55 +109,60 @@ class ScaleSearchLocaliser:
 class OnlineLocaliser:
     """Find the place with a filter learned on the deep features; correct the box with one learned on the fine ones."""
 
-    def __init__(self, network: SiameseNetwork, config: OnlineConfig) -> None:
+    def __init__(self, runtime: Runtime, config: OnlineConfig) -> None:
         if config.box is None:
             raise ValueError("a model without a head needs the table [online.box]")
         if config.search_size <= 0 or config.search_factor <= 0:
             raise ValueError("a model without a head needs online.search_size and online.search_factor, above 0")
-        self.network = network
+        self.runtime = runtime
         self.config = config
-        self.place = PlaceModel(config, network.stride)
-        self.box = BoxModel(config.box, FINE_STRIDE)
+        self.place = PlaceModel(config, runtime.stride)
+        self.box = BoxModel(config.box, _FINE_STRIDE)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> OnlineState:
         """Return the filters learned from views of the first frame."""
         region = self.regions(box)[0]
-        features = self.network.features(to_batch(cut_views(frame, region, fill), self.network.mean.device))
+        seen = self.runtime.see(cut_views(frame, region, fill), ())
+        assert seen.fine is not None
         shown = region.box_to_crop(box)
-        place = self.place.learn_views(self.place.maps(features), shown)
-        return OnlineState(place, self.box.learn_first(features.fine[:1], Box(0.0, 0.0, shown.w, shown.h)))
+        place = self.place.learn_views(seen.maps, shown)
+        return OnlineState(place, self.box.learn_first(seen.fine[:1], Box(0.0, 0.0, shown.w, shown.h)))
+
+    def code(self, model: OnlineState) -> None:
+        """Return nothing: there is no head."""
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square around the last place."""
         side = self.config.search_factor * context_side(box.w, box.h, _CONTEXT)
         return [CropGeometry(box.cx, box.cy, side, self.config.search_size)]
 
-    def locate(self, model: OnlineState, features: Features, box: Box) -> tuple[Candidate, int, OnlineState]:
+    def locate(self, model: OnlineState, seen: Seen, box: Box) -> tuple[Candidate, int, OnlineState]:
         """Return the filter's peak, corrected; learn from the frame where it is telling enough.
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
         per_crop = self.regions(box)[0].frame_per_crop
-        sample, answers = self.place.answer(model.place, self.place.maps(features))
+        assert seen.fine is not None
+        sample, answers = self.place.answer(model.place, seen.maps)
         du, dv, score = self._peak(answers)
         if not math.isfinite(score):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
         found = Box(du, dv, box.w / per_crop, box.h / per_crop)
         if score >= self.config.trust:
-            maps, found = self.box.correct(model.box, features.fine, found)
+            maps, found = self.box.correct(model.box, seen.fine, found)
             if score >= self.config.gate:
                 model = OnlineState(
                     self.place.learn(model.place, sample, (found.cx, found.cy)), self.box.learn(model.box, maps, found)
                 )
         return Candidate(found.cx, found.cy, found.w, found.h, min(max(score, 0.0), 1.0)), 0, model
 
-    def _peak(self, answers: Tensor) -> tuple[float, float, float]:
+    def _peak(self, answers: Array) -> tuple[float, float, float]:
         """Return the windowed peak's (u, v) from the middle, to a part of a cell, and the answer there."""
         cells = len(answers)
-        ranked = windowed(answers.cpu().numpy(), self.config.window_influence)
+        ranked = windowed(answers, self.config.window_influence)
         row, column = divmod(int(ranked.argmax()), cells)
         x = column + parabola_peak(answers[row], column)
         y = row + parabola_peak(answers[:, column], row)
         middle = (cells - 1) / 2
-        stride = self.network.stride
+        stride = self.runtime.stride
         return (x - middle) * stride, (y - middle) * stride, float(answers[row, column])

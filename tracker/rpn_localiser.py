@@ -3,22 +3,18 @@
 import math
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
+import numpy as np
 
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
-from tracker.crop import Fill, cut, to_batch
-from tracker.decode import Candidate, Proposals, best_proposal, second_peak
+from tracker.crop import Fill, cut
+from tracker.decode import Candidate, Proposals, best_proposal, enlarged, second_peak
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
-from tracker.models import anchors
-from tracker.models.backbones import FINE_STRIDE, Features
-from tracker.models.heads import RPNHead, TemplateCode
-from tracker.models.siamese import SiameseNetwork
 from tracker.online import PlaceModel, PlaceState
+from tracker.runtime import Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
+_FINE_STRIDE = 8  # of the head's maps, pixels
 _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved for the calibration
 
 
@@ -26,7 +22,7 @@ _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved
 class RPNState:
     """Hold what is known of a target: the template's code, the filter, and what the given box means."""
 
-    code: TemplateCode
+    code: Code
     place: PlaceState | None  # where a filter is learned
     calibration: tuple[float, float, float, float]  # given box less the head's: (dx, dy) over its size, log sizes
 
@@ -34,39 +30,35 @@ class RPNState:
 class RPNLocaliser:
     """Find the cell where filter and head together answer best; its box is the head's, read as the first box was."""
 
-    def __init__(
-        self, network: SiameseNetwork, crop: CropConfig, online: OnlineConfig | None, config: RPNConfig
-    ) -> None:
-        """Take the network, whose head is an RPNHead, and the settings; without `online` no filter is learned."""
-        if not isinstance(network.head, RPNHead):
-            raise ValueError("an RPNLocaliser needs a network with an rpn head")
+    def __init__(self, runtime: Runtime, crop: CropConfig, online: OnlineConfig | None, config: RPNConfig) -> None:
+        """Take the network, whose head has anchors, and the settings; without `online` no filter is learned."""
         for name, size in (("template_size", crop.template_size), ("search_size", crop.search_size)):
-            if size % network.stride != 1:  # or the cells of the two maps do not lie over each other
-                raise ValueError(f"crop.{name} must be a multiple of {network.stride} and 1, such as 257, got {size}")
-        self.network = network
-        self.head = network.head
+            if size % runtime.stride != 1:  # or the cells of the two maps do not lie over each other
+                raise ValueError(f"crop.{name} must be a multiple of {runtime.stride} and 1, such as 257, got {size}")
+        self.runtime = runtime
         self.crop = crop
         self.config = config
-        self.place = None if online is None else PlaceModel(online, network.stride)
+        self.place = None if online is None else PlaceModel(online, runtime.stride)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> RPNState:
         """Return the template's code, the filter learned from views of the first frame, and the calibration."""
-        device = self.network.mean.device
         crop = self.crop
         region = CropGeometry(box.cx, box.cy, context_side(box.w, box.h, crop.context), crop.template_size)
         size_wh = box.w / region.frame_per_crop, box.h / region.frame_per_crop
-        template = self.network.embed(to_batch([cut(frame, region, fill)], device))
-        code = self.head.encode(template, torch.tensor([[0.0, 0.0, *size_wh]], device=device), self.network.stride)
+        code = self.runtime.encode(cut(frame, region, fill), size_wh)
         search = self.regions(box)[0]
-        moved = self._moved(search, box)
-        views = [cut(frame, search, fill)] if self.place is None else cut_views(frame, search, fill)
-        features = self.network.features(to_batch(views + [cut(frame, one, fill) for one in moved], device))
+        shown = [search, *self._moved(search, box)]
+        seen = self.runtime.see([cut(frame, one, fill) for one in shown], [code] * len(shown))
+        truth = np.array([_centred(one.box_to_crop(box), one.size) for one in shown])
         place = None
         if self.place is not None:
-            place = self.place.learn_views(self.place.maps(features)[: len(views)], Box(0.0, 0.0, *size_wh))
-        shown = Features(*(torch.cat([maps[:1], maps[len(views) :]]) for maps in features))
-        truth = torch.tensor([_centred(one.box_to_crop(box), one.size) for one in (search, *moved)], device=device)
-        return RPNState(code, place, self._calibrate(code, shown, truth))
+            others = self.runtime.see(cut_views(frame, search, fill)[1:], ())
+            place = self.place.learn_views(np.concatenate([seen.maps[:1], others.maps]), Box(0.0, 0.0, *size_wh))
+        return RPNState(code, place, self._calibrate(seen, truth))
+
+    def code(self, model: RPNState) -> Code:
+        """Return what the head needs of the template."""
+        return model.code
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square around the last place."""
@@ -74,35 +66,31 @@ class RPNLocaliser:
         side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
         return [CropGeometry(box.cx, box.cy, side, crop.search_size)]
 
-    def locate(self, model: RPNState, features: Features, box: Box) -> tuple[Candidate, int, RPNState]:
+    def locate(self, model: RPNState, seen: Seen, box: Box) -> tuple[Candidate, int, RPNState]:
         """Return the best cell's box; the filter learns from the frame where the answer is telling enough.
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
+        assert seen.scores is not None and seen.boxes is not None
         shown = self.regions(box)[0].box_to_crop(box)
-        scores, boxes = self._read(model.code, features)
+        scores = seen.scores[0]
         place, learned = self.place, model.place
         if place is not None and learned is not None:
-            sample, answers = place.answer(learned, place.maps(features))
-            spread = interpolate(answers[None, None], scores.shape[1:], mode="bicubic", align_corners=True)[0]
-            scores = torch.lerp(scores, spread.clamp(0.0, 1.0), self.config.filter_share)
-        if not bool(scores.isfinite().all()):
+            sample, answers = place.answer(learned, seen.maps)
+            spread = np.clip(enlarged(answers, len(scores)), 0, 1)
+            scores = scores + np.float32(self.config.filter_share) * (spread - scores)
+        if not np.isfinite(scores).all():
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
-        proposals = Proposals(scores[0].cpu().numpy(), _calibrated(boxes[0], model.calibration).cpu().numpy())
+        proposals = Proposals(scores, _calibrated(seen.boxes[0], model.calibration))
         candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
         if place is not None and learned is not None and candidate.score >= place.config.gate:
             model = replace(model, place=place.learn(learned, sample, (candidate.du, candidate.dv)))
         # How sure it is falls where something else answers too: that tells good frames from lost ones much better.
-        rival = second_peak(proposals.scores, candidate, FINE_STRIDE)
+        rival = second_peak(proposals.scores, candidate, _FINE_STRIDE)
         sure = candidate.score * (1 - min(rival, 1.0))
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
             return Candidate(0.0, 0.0, shown.w, shown.h, sure), 0, model
         return replace(candidate, score=sure), 0, model
-
-    def _read(self, code: TemplateCode, features: Features) -> tuple[Tensor, Tensor]:
-        """Return overlaps (N, h, w) and boxes (N, 4, h, w) as the head sees them."""
-        output = self.head(code, features)
-        return output.cls_logits[:, 0].sigmoid(), anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
 
     def _moved(self, search: CropGeometry, box: Box) -> list[CropGeometry]:
         """Return squares of other places and sizes that show the object, for the calibration."""
@@ -110,26 +98,28 @@ class RPNLocaliser:
         moves = ((dx, dy, 1.0), (-dx, -dy, 1.0), (dx, -dy, 0.93), (-dx, dy, 1.07))
         return [CropGeometry(search.cx + x, search.cy + y, search.side * s, search.size) for x, y, s in moves]
 
-    def _calibrate(self, code: TemplateCode, features: Features, truth: Tensor) -> tuple[float, float, float, float]:
+    def _calibrate(self, seen: Seen, truth: Array) -> tuple[float, float, float, float]:
         """Return how the given box differs from the head's: the median over crops with boxes truth (N, 4)."""
-        overlaps, boxes = self._read(code, features)
-        cells = overlaps.shape[-1]
-        offsets = anchors.cell_offsets(cells, FINE_STRIDE, truth.device)
+        assert seen.scores is not None and seen.boxes is not None
+        cells = seen.scores.shape[-1]
+        offsets = (np.arange(cells) - (cells - 1) / 2) * _FINE_STRIDE
         # Where another thing answers better than the object, the object's own cell is what is asked.
-        near = ((offsets.view(1, 1, -1) - truth[:, :1, None]).abs() <= truth[:, 2:3, None] / 4 + FINE_STRIDE) & (
-            (offsets.view(1, -1, 1) - truth[:, 1:2, None]).abs() <= truth[:, 3:4, None] / 4 + FINE_STRIDE
+        near_u, near_v = (
+            np.abs(offsets - truth[:, axis : axis + 1]) <= truth[:, axis + 2 : axis + 3] / 4 + _FINE_STRIDE
+            for axis in (0, 1)
         )
-        best = (overlaps * near).flatten(1).argmax(1)
-        found = boxes.flatten(2).gather(2, best.view(-1, 1, 1).expand(-1, 4, 1))[:, :, 0]  # (N, 4)
-        off = torch.cat([(truth[:, :2] - found[:, :2]) / found[:, 2:], (truth[:, 2:] / found[:, 2:]).log()], dim=1)
-        dx, dy, dw, dh = (self.config.calibration * off.median(dim=0).values.clamp(-0.5, 0.5)).tolist()
+        near = near_v[:, :, np.newaxis] & near_u[:, np.newaxis]
+        best = (seen.scores * near).reshape(len(truth), -1).argmax(1)
+        found = seen.boxes.reshape(len(truth), 4, -1)[np.arange(len(truth)), :, best]  # (N, 4)
+        off = np.hstack([(truth[:, :2] - found[:, :2]) / found[:, 2:], np.log(truth[:, 2:] / found[:, 2:])])
+        dx, dy, dw, dh = (self.config.calibration * np.clip(np.median(off, axis=0), -0.5, 0.5)).tolist()
         return dx, dy, dw, dh
 
 
-def _calibrated(boxes: Tensor, calibration: tuple[float, float, float, float]) -> Tensor:
+def _calibrated(boxes: Array, calibration: tuple[float, float, float, float]) -> Array:
     dx, dy, dw, dh = calibration
     u, v, w, h = boxes
-    return torch.stack([u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)])
+    return np.stack([u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)])
 
 
 def _centred(box: Box, size: int) -> tuple[float, float, float, float]:

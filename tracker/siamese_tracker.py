@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from tracker.config import LostConfig
-from tracker.crop import Fill, cut, mean_colour, to_batch
+from tracker.crop import Fill, cut, mean_colour
 from tracker.decode import Candidate
 from tracker.frames import as_rgb_uint8
 from tracker.geometry import Box, CropGeometry, check_initial_box
 from tracker.interface import Frame, Prediction
 from tracker.localisers import Localiser
-from tracker.models.backbones import Features
+from tracker.threads import one_blas_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class SiameseTracker:
         box = Box(float(box.cx), float(box.cy), float(box.w), float(box.h))  # NumPy's scalars would spread float64
         check_initial_box(box, frame.shape[:2])
         fill = mean_colour(frame)
-        with torch.inference_mode():
+        with one_blas_thread():
             model = self.localiser.learn(frame, box, fill)
         self.state = TrackState(box, model, fill, frame_index=0, doubtful=0, lost=False)
 
@@ -88,14 +86,14 @@ def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Predic
     states = [_state_of(tracker) for tracker in trackers]
     regions = [localiser.regions(state.box) for state in states]
     crops = [cut(frame, region, state.fill) for state, own in zip(states, regions, strict=True) for region in own]
+    codes = [localiser.code(state.model) for state, own in zip(states, regions, strict=True) for _ in own]
+    seen = localiser.runtime.see(crops, [code for code in codes if code is not None])
     predictions = []
-    with torch.inference_mode():
-        features = localiser.network.features(to_batch(crops, localiser.network.mean.device))
-        first = 0
+    first = 0
+    with one_blas_thread():
         for tracker, state, own in zip(trackers, states, regions, strict=True):
-            mine = Features(*(maps[first : first + len(own)] for maps in features))
+            candidate, index, model = localiser.locate(state.model, seen.part(first, len(own)), state.box)
             first += len(own)
-            candidate, index, model = localiser.locate(state.model, mine, state.box)
             predictions.append(tracker._advance(frame, own[index], candidate, model))
     return predictions
 

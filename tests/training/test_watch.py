@@ -8,7 +8,7 @@ import torch
 
 from tests.tolerances import assert_close
 from tracker import checkpoint
-from tracker.builder import build_network, load_tracker
+from tracker.builder import build_network, load_network
 from tracker.config import parse
 from tracker.data.pair_sheet import pair_sheet
 from tracker.data.pairs import Pairs
@@ -69,7 +69,7 @@ def test_best_weights_are_kept_and_worse_ones_are_not(tmp_path: Path, monkeypatc
 
 
 def test_answers_of_the_anchor_head_are_those_of_tracking() -> None:
-    network = load_tracker("siamrpn_resnet18", "cpu").localiser.network.float()
+    network = load_network("siamrpn_resnet18", "cpu")[0].float()
     shown = pairs(257, 129)
     scores, boxes = read_pairs(network, shown)
     assert scores.shape == (2, 33, 33) and boxes.shape == (2, 4)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tracker import checkpoint
-from tracker.builder import load_tracker
+from tracker.builder import load_network, load_tracker
 from tracker.data.pair_sheet import pair_sheet
 from tracker.data.pairs import Pairs
 from tracker.data.sequence import Sequence
@@ -49,7 +49,7 @@ class Watch:
             loaded = checkpoint.load(weights)
             checkpoint.save(part, replace(loaded, metrics=loaded.metrics | {METRIC: auc}))
             part.replace(folder / BEST)
-        self._draw(factory().localiser.network, folder / "samples" / f"step_{step:06d}.png")
+        self._draw(load_network(weights)[0], folder / "samples" / f"step_{step:06d}.png")
         return auc
 
     def _draw(self, network: SiameseNetwork, path: Path) -> None:

@@ -1,0 +1,38 @@
+"""What the tracking loop wants of a network, whatever computes it: NumPy arrays in and out."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.interface import Frame
+
+Array = NDArray[np.floating[Any]]
+Code = tuple[Array, ...]  # what a head needs of a template, each with a leading 1; empty for a network without a head
+
+
+class Seen(NamedTuple):
+    """Hold what a network sees in N search crops, float32; it has the parts that its localiser reads."""
+
+    maps: Array  # (N, C, h, w), for the online filter
+    fine: Array | None = None  # (N, c, H, W), stride 8, for a model without a head: it corrects boxes on them
+    scores: Array | None = None  # (N, a, a): SiamFC's logits, or the overlaps that an anchor head expects, in [0, 1]
+    boxes: Array | None = None  # (N, 4, a, a): (u, v) less the crop's middle and (w, h), crop pixels
+
+    def part(self, first: int, count: int) -> "Seen":
+        """Return what was seen in some of the crops."""
+        fine, scores, boxes = (None if part is None else part[first : first + count] for part in self[1:])
+        return Seen(self.maps[first : first + count], fine, scores, boxes)
+
+
+class Runtime(Protocol):
+    """Run the two branches of a Siamese network."""
+
+    stride: int  # of the deep features, pixels
+
+    def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
+        """Return the code of a template crop (T, T, 3), in whose middle lies an object of that size, crop pixels."""
+
+    def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
+        """Return what is seen in search crops (S, S, 3); without codes, else one a crop, `scores` and `boxes` too."""
