@@ -26,12 +26,13 @@ class BoxRegression(NamedTuple):
 def moves(count: int, shift: float, growth: float, stretch: float, seed: int) -> Array:
     """Return moves (count, 4) of a window: (dx, dy) over its size, log growth, log stretch, each within +- its range.
 
-    Growth acts on both sides; stretch makes the window wider and as much lower. The first one is no move at all; the
-    others are drawn evenly.
+    Growth acts on both sides; stretch makes the window wider and as much lower. They are drawn evenly, in pairs of
+    opposite moves, so that the mean sample is that of no move. Raises ValueError for an odd count.
     """
-    drawn = np.random.default_rng(seed).uniform(-1, 1, (count, 4)).astype(np.float32)
-    drawn[0] = 0
-    return drawn * np.array([shift, shift, growth, stretch], np.float32)
+    if count % 2:
+        raise ValueError(f"the number of moves must be even, got {count}")
+    drawn = np.random.default_rng(seed).uniform(-1, 1, (count // 2, 4)).astype(np.float32)
+    return np.concatenate([drawn, -drawn]) * np.array([shift, shift, growth, stretch], np.float32)
 
 
 def apply(centre: Array, size: Array, by: Array) -> tuple[Array, Array]:
