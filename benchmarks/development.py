@@ -115,6 +115,7 @@ def _parse(argv: Items[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer-files", type=Path, help="folder of the nano tracker's ONNX files")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="change a setting: a.b=value")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runtime", default="torch", choices=["auto", "torch", "onnx", "openvino"])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--frames", type=int, help="only so many frames of each sequence")
     parser.add_argument("--per-sequence", action="store_true")
@@ -134,7 +135,8 @@ def main(argv: Items[str] | None = None) -> int:
         if args.peer:
             factory = partial(make_peer, args.peer, args.peer_files)
         else:
-            factory = partial(load_tracker, args.model, args.device, overrides=tuple(args.overrides))
+            options = {"overrides": tuple(args.overrides), "runtime": args.runtime, "threads": 1}
+            factory = partial(load_tracker, args.model, args.device, **options)
         results = {name: measure(factory, sequences, args.workers) for name, sequences in sets.items()}
     except (ValueError, ChildProcessError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -31,7 +31,7 @@ from benchmarks.clocks import BackboneWork, Span, StageClock, backbone_work, net
 from benchmarks.correlation import machine
 from benchmarks.report import publish
 from tracker import siamese_tracker
-from tracker.builder import load_tracker, zoo
+from tracker.builder import load_tracker
 from tracker.frames import open_frames
 from tracker.geometry import Box
 from tracker.interface import Frame
@@ -41,6 +41,7 @@ from tracker.online import PlaceModel
 from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
+from tracker.zoo import zoo
 
 ASSETS = Path(tracker.__file__).parent / "assets"
 
@@ -256,7 +257,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def report(arguments: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the report, model by model. Raises ValueError for a model that cannot be loaded."""
-    followers = {name: load_tracker(name, "cpu") for name in arguments.model or [card.name for card in zoo()]}
+    followers = {
+        name: load_tracker(name, "cpu", runtime="torch") for name in arguments.model or [card.name for card in zoo()]
+    }
     frames, boxes = clip(arguments.size_wh)
     yield "# Stages of an update\n"
     yield "Written by `python -m benchmarks.stages --out benchmarks/stages.md`, which says how to read it.\n"

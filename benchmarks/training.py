@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 
 from benchmarks.correlation import machine
 from benchmarks.report import publish
-from tracker.builder import pair_config
 from tracker.config import parse
 from tracker.data.pairs import PairDataset
 from tracker.data.tracks import read_tracks
+from tracker.network_builder import pair_config
 from tracker.training.run import RunOptions, train
 
 ROOT = Path(__file__).parent.parent

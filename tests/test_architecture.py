@@ -11,25 +11,11 @@ ROOT = Path(__file__).parent.parent
 # Lowest first: a module imports only from earlier rows. A new module goes into the row that fits, or gets a new one.
 LAYERS = (
     (
-        *(
-            "geometry",
-            "config",
-            "frames",
-            "metrics",
-            "threads",
-            "data.augment",
-            "training.losses",
-            "training.distributed",
-        ),
-        *(
-            "models.backbones",
-            "models.correlation_numba",
-            "models.online_filter",
-            "models.box_regression",
-            "models.anchors",
-        ),
+        *("geometry", "config", "exported", "frames", "metrics", "threads", "data.augment"),
+        *("models.backbones", "models.correlation_numba", "models.online_filter", "models.box_regression"),
+        *("models.anchors", "training.losses", "training.distributed"),
     ),
-    ("interface",),  # it names the type of a frame, which all the next row handles
+    ("interface", "zoo"),  # it names the type of a frame, which all the next row handles
     (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
         *("training.targets", "video_writer", "box_files", "window", "models.batch"),
@@ -42,12 +28,13 @@ LAYERS = (
     ("data.check", "data.video_tracks", "data.pair_sheet", "training.trainer"),  # the last two take data.pairs' batches
     ("models.siamese", "data.layouts", "training.board"),
     ("localisers", "rpn_localiser", "verifier", "training.objectives", "models.graphs"),
-    ("runtime_torch",),
+    ("runtime_torch", "runtime_graphs"),
     ("siamese_tracker",),
-    ("builder", "evaluation"),
+    ("network_builder", "export", "evaluation"),
+    ("builder",),
     ("evaluation_toolkit", "training.watch"),
     ("training.run",),
-    ("cli_track", "cli_eval", "cli_train", "cli_data"),
+    ("cli_track", "cli_eval", "cli_train", "cli_data", "cli_export"),
     ("cli",),
     ("__main__",),
 )

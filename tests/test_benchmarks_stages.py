@@ -11,8 +11,9 @@ import torch
 from benchmarks import stages
 from benchmarks.clocks import StageClock, backbone_work, network_of
 from tests.videos import moving
-from tracker.builder import build_network, build_tracker, load_tracker
+from tracker.builder import build_tracker, load_tracker
 from tracker.config import parse
+from tracker.network_builder import build_network
 
 ROOT = Path(__file__).parent.parent
 ONLINE_STAGES = (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tracker
-from tracker import cli_track
+from tracker import cli_track, zoo
 from tracker.cli import main
 from tracker.geometry import Box
 from tracker.interface import Frame, Prediction
@@ -61,7 +61,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, str]]:
     """Replace the network by ColourTracker; return the (model, device) that were asked for."""
     calls: list[tuple[str | None, str]] = []
 
-    def load_tracker(model: str | None, device: str) -> ColourTracker:
+    def load_tracker(model: str | None, device: str, **_: object) -> ColourTracker:
         if model == "unknown":
             raise ValueError("unknown model 'unknown'")
         calls.append((model, device))
@@ -73,9 +73,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, str]]:
         ),
         SimpleNamespace(name="new", size_bytes=1_000_000, description="not measured", metrics={}),
     ]
-    monkeypatch.setitem(
-        sys.modules, "tracker.builder", module("tracker.builder", load_tracker=load_tracker, zoo=lambda: cards)
-    )
+    monkeypatch.setitem(sys.modules, "tracker.builder", module("tracker.builder", load_tracker=load_tracker))
+    monkeypatch.setattr(zoo, "zoo", lambda: cards)
     monkeypatch.setitem(
         sys.modules, "tracker.siamese_tracker", module("tracker.siamese_tracker", update_many=update_many)
     )
@@ -309,7 +308,7 @@ def test_ctrl_c_leaves_complete_files_and_a_summary(clip: Path, tmp_path: Path, 
             VideoWriter.close = slow_close
             for name in ("tracker.builder", "tracker.siamese_tracker"):
                 sys.modules[name] = ModuleType(name)
-            sys.modules["tracker.builder"].load_tracker = lambda model, device: SlowTracker()
+            sys.modules["tracker.builder"].load_tracker = lambda model, device, **_: SlowTracker()
             sys.modules["tracker.siamese_tracker"].update_many = update_many
             from tracker.cli import main
             sys.exit(main(sys.argv[1:]))
@@ -497,10 +496,14 @@ def test_threads_are_the_free_cores(monkeypatch: pytest.MonkeyPatch, cores: int,
     assert cli_track._free_threads() == wanted
 
 
-def test_threads_can_be_given(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
-    import torch
+def test_threads_and_runtime_can_be_given(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    given: list[dict[str, object]] = []
 
-    given: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", given.append)
-    assert main(["track", str(clip), "--init", RED_AT_0, "--threads", "3"]) == 0
-    assert given == [3]
+    def load_tracker(_model: str | None, _device: str, **options: object) -> ColourTracker:
+        given.append(options)
+        return ColourTracker()
+
+    monkeypatch.setattr(sys.modules["tracker.builder"], "load_tracker", load_tracker)
+    command = ["track", str(clip), "--init", RED_AT_0]
+    assert main([*command, "--threads", "3", "--runtime", "onnx"]) == 0
+    assert given == [{"runtime": "onnx", "threads": 3}]

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from tests import reference
 from tests.tolerances import assert_close
-from tracker.crop import cut, mean_colour, to_batch
+from tracker.crop import cut, mean_colour
 from tracker.geometry import CropGeometry
 from tracker.interface import Frame
 
@@ -132,17 +131,6 @@ def test_mean_colour_is_in_the_order_of_the_frame() -> None:
     frame = noise(7, 9)
     assert_close(mean_colour(frame), frame.reshape(-1, 3).mean(axis=0), "float64")
     assert mean_colour(np.full((4, 4, 3), (1, 2, 3), np.uint8)) == (1, 2, 3)
-
-
-def test_batch_is_channels_last() -> None:
-    crops = [noise(16, 16, seed) for seed in range(3)]
-    crops[1] = crops[1][:, ::-1]  # a flipped crop is a view with a negative stride
-    batch = to_batch(crops)
-    assert batch.shape == (3, 3, 16, 16)
-    assert batch.dtype == torch.uint8
-    assert batch.is_contiguous(memory_format=torch.channels_last)
-    for crop, image in zip(crops, batch, strict=True):
-        assert np.array_equal(image.permute(1, 2, 0).numpy(), crop)
 
 
 def test_object_is_found_where_the_geometry_says() -> None:

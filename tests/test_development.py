@@ -49,7 +49,7 @@ def measured(data: Path, *options: str) -> dict[str, dict]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Sequence[str]]]:
     calls = []
 
-    def load(name: str, device: str, overrides: Sequence[str]) -> Tracker:
+    def load(name: str, device: str, overrides: Sequence[str], **_: object) -> Tracker:
         calls.append((name, device, overrides))
         return {"m": SquareTracker, "tired": TiredTracker}[name]()
 

@@ -86,7 +86,7 @@ def test_installed_wheel_holds_weights_configs_and_assets(tmp_path: Path) -> Non
     modules = {path.relative_to(ROOT / "tracker") for path in (ROOT / "tracker").rglob("*.py")}
     assert {path.relative_to(installed) for path in installed.rglob("*.py")} == modules
 
-    code = "import tracker; from tracker.builder import zoo; print(tracker.__file__, *(card.path for card in zoo()))"
+    code = "import tracker; from tracker.zoo import zoo; print(tracker.__file__, *(card.path for card in zoo()))"
     package, *weights = run_python(code, tmp_path, path=str(target)).split()
     assert Path(package) == installed / "__init__.py"
     assert weights

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tests.videos import paint
-from tracker.builder import build_network, build_tracker, load_network
+from tracker.builder import build_tracker
 from tracker.config import Config, parse
 from tracker.crop import cut, mean_colour
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
+from tracker.network_builder import build_network, load_network
 from tracker.rpn_localiser import RPNLocaliser, RPNState
 from tracker.runtime import Code, Seen
 from tracker.runtime_torch import TorchRuntime

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.videos import GROUND, moving, paint
-from tracker.builder import load_tracker, zoo
+from tracker.builder import load_tracker
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
 from tracker.siamese_tracker import SiameseTracker, update_many
+from tracker.zoo import zoo
 
 MODELS = [card.name for card in zoo()]
 START = Box(80, 80, 44, 52)

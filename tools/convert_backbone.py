@@ -25,9 +25,9 @@ import torch
 from onnx import numpy_helper
 
 from tracker import checkpoint
-from tracker.builder import build_network
 from tracker.checkpoint import Checkpoint
 from tracker.config import parse
+from tracker.network_builder import build_network
 
 ROOT = Path(__file__).parent.parent
 

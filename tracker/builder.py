@@ -1,88 +1,120 @@
-"""Turn configuration and weight files into objects: the only place that does."""
+"""Turn configuration, weight files and exported graphs into trackers.
 
-from collections.abc import Callable, Sequence
+torch is imported where a tracker runs in it, and only then.
+"""
+
+import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
-from torch import Tensor, nn
-
-from tracker import checkpoint
-from tracker.checkpoint import Checkpoint, ModelCard
-from tracker.config import Config, TrainConfig, parse
-from tracker.data.pairs import PairConfig, Pairs
+from tracker.config import Config, parse
 from tracker.decode import ResponsePyramid
+from tracker.exported import read_card
 from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
-from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
-from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
-from tracker.models.siamese import SiameseNetwork
 from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime import Runtime
-from tracker.runtime_torch import TorchRuntime
+from tracker.runtime_graphs import Engine, GraphRuntime, OnnxEngine, OpenVinoEngine
 from tracker.siamese_tracker import SiameseTracker
-from tracker.training.objectives import rpn_objective, siamfc_objective
+from tracker.zoo import find_graphs
 
-DEFAULT_MODEL = "siamrpn_resnet18"
+if TYPE_CHECKING:
+    from tracker.models.siamese import SiameseNetwork
 
-_BACKBONES: dict[str, type[SiamFCAlexNet | ResNet18 | MobileNetV3Small]] = {
-    "siamfc_alexnet": SiamFCAlexNet,
-    "resnet18": ResNet18,
-    "mobilenetv3_small": MobileNetV3Small,
-}
-_RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}
+RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
+
+_log = logging.getLogger(__name__)
+_HEADS_OF_ANCHORS = ("rpn", "rpn_light")
+_MODULES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def load_tracker(
-    name_or_path: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
+    name_or_path: str | Path | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    runtime: RuntimeName = "auto",
+    threads: int | None = None,
 ) -> SiameseTracker:
-    """Return a tracker with the weights of a zoo model (see `zoo`) or of a weight file.
+    """Return a tracker with a zoo model (see `zoo`), a weight file or a folder of exported graphs.
 
-    device: "auto" (CUDA where there is one), or what torch calls a device, such as "cpu" or "cuda:1". overrides:
-    settings to change, each "a.b=value". Raises ValueError naming an unknown model, file, device or setting.
+    device: "auto" (CUDA where torch sees one), or what torch calls a device, such as "cpu" or "cuda:1". overrides:
+    settings to change, each "a.b=value". runtime: what computes the network; "auto" takes torch for a GPU, else the
+    first of OpenVINO, ONNX Runtime and torch that is installed and has the model's graphs. threads: of the network on
+    the CPU; None: one in OpenVINO and ONNX Runtime, and what torch is set to. Raises ValueError naming an unknown
+    model, file, device, setting or runtime, or what has to be installed.
     """
+    if runtime not in get_args(RuntimeName):
+        raise ValueError(f"unknown runtime {runtime!r}; use one of {', '.join(get_args(RuntimeName))}")
+    graphs = find_graphs(name_or_path)
+    chosen = _choose(graphs, device) if runtime == "auto" else runtime
+    if chosen == "torch":
+        return _load_in_torch(name_or_path, device, overrides, threads)
+    if graphs is None:
+        raise ValueError(
+            f"{chosen} needs exported graphs, and {str(name_or_path)!r} has none: siamtrack export makes them"
+        )
+    if device not in ("auto", "cpu"):
+        raise ValueError(f"{chosen} runs on the CPU, not on {device!r}; use --runtime torch")
+    return _load_graphs(graphs, chosen, overrides, threads or 1)
+
+
+def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
+    """Return a tracker that runs a network in torch, in evaluation mode, as a configuration says."""
+    from tracker.runtime_torch import TorchRuntime
+
+    return SiameseTracker(build_localiser(TorchRuntime(network, _fine_weight(config)), config), config.lost)
+
+
+def _load_in_torch(
+    name_or_path: str | Path | None, device: str, overrides: Sequence[str], threads: int | None
+) -> SiameseTracker:
+    if find_spec("torch") is None:
+        raise ValueError("torch is not installed: pip install 'siamtrack[torch]', or choose a model with graphs")
+    import torch
+
+    from tracker.network_builder import load_network
+
+    if threads is not None:
+        torch.set_num_threads(threads)
     network, config = load_network(name_or_path, device, overrides)
+    _log.info("%s in torch on %s", config.description, network.mean.device)
     return build_tracker(network, config)
 
 
-def load_network(
-    name_or_path: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
-) -> tuple[SiameseNetwork, Config]:
-    """Return a network as it runs while tracking, BatchNorm folded in, and its configuration; see `load_tracker`."""
-    loaded = checkpoint.load(_find(name_or_path))
-    config = parse(loaded.config, overrides)
-    target = _device(device)
-    network = build_network(config)
-    network.load_state_dict({name: tensor.float() for name, tensor in loaded.tensors.items()})
-    network.eval()
-    fuse_batch_norm(network)
-    network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.backbone.to(inference_dtype(target))
-    if isinstance(network.head, RPNHead):
-        network.head.to(inference_dtype(target))
-    return network, config
+def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int) -> SiameseTracker:
+    exported = read_card(folder)
+    config = parse(exported.config, overrides)
+    if config.online is not None and _fine_weight(config) != exported.fine_weight:
+        raise ValueError(
+            f"the graphs in {folder} join features with online.fine_weight = {exported.fine_weight}, "
+            f"not {_fine_weight(config)}; use --runtime torch, or export the model with that setting"
+        )
+    engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
+    _log.info("%s in %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
+    return SiameseTracker(build_localiser(GraphRuntime(engine, exported), config), config.lost)
 
 
-def zoo() -> list[ModelCard]:
-    """Return the models that ship with the package, by name."""
-    return [_card(path, checkpoint.load(path)) for path in sorted(_weights_folder().glob("*.safetensors"))]
+def _choose(graphs: Path | None, device: str) -> str:
+    """Return the runtime that "auto" stands for."""
+    if graphs is None or device not in ("auto", "cpu"):
+        return "torch"
+    if device == "auto" and _sees_cuda():
+        return "torch"
+    return next((name for name in ("openvino", "onnx") if find_spec(_MODULES[name]) is not None), "torch")
 
 
-def build_network(config: Config) -> SiameseNetwork:
-    """Return the network that a configuration names, with fresh weights."""
-    backbone = _BACKBONES[config.model.backbone]()
-    if config.model.head == "none":
-        return SiameseNetwork(backbone, None)
-    if config.model.head == "siamfc":
-        return SiameseNetwork(backbone, SiamFCHead())
-    if backbone.stride != 2 * FINE_STRIDE:
-        raise ValueError(f"the rpn heads read features of stride 16, not those of {config.model.backbone}")
-    widths = _RPN_HEADS[config.model.head]
-    return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths))
+def _sees_cuda() -> bool:
+    """Return whether torch sees a GPU, without importing torch where there can be none."""
+    if find_spec("torch") is None or not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("C:/Windows").is_dir():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
-def build_tracker(network: SiameseNetwork, config: Config) -> SiameseTracker:
-    """Return a tracker that runs a network in torch, in evaluation mode, as a configuration says."""
-    fine_weight = config.online.fine_weight if config.online is not None else 0.0
-    return SiameseTracker(build_localiser(TorchRuntime(network, fine_weight), config), config.lost)
+def _fine_weight(config: Config) -> float:
+    return config.online.fine_weight if config.online is not None else 0.0
 
 
 def build_localiser(runtime: Runtime, config: Config) -> Localiser:
@@ -91,7 +123,7 @@ def build_localiser(runtime: Runtime, config: Config) -> Localiser:
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
         return OnlineLocaliser(runtime, config.online)
-    if config.model.head in _RPN_HEADS:
+    if config.model.head in _HEADS_OF_ANCHORS:
         if config.crop is None or config.rpn is None:
             raise ValueError(f"the {config.model.head} head needs the tables [crop] and [rpn]")
         return RPNLocaliser(runtime, config.crop, config.online, config.rpn)
@@ -99,115 +131,3 @@ def build_localiser(runtime: Runtime, config: Config) -> Localiser:
         raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
     decoder = ResponsePyramid(config.scale_search, runtime.stride)
     return ScaleSearchLocaliser(runtime, decoder, config.crop, config.online)
-
-
-def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of the parts that are not frozen; freezes the others.
-
-    Biases and BatchNorm are not decayed: they set a level, not a pattern.
-    """
-    parts = dict(network.backbone.named_children())
-    for name in train.frozen:
-        if name not in parts:
-            raise ValueError(f"train.frozen names {name!r}; this backbone has {', '.join(parts)}")
-        parts[name].requires_grad_(False)
-    groups = []
-    for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0)):
-        learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
-        patterns, levels = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
-        for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
-            if parameters:
-                groups.append({"params": parameters, "weight_decay": decay, "lr_share": lr_share})
-    if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=train.lr_start)
-    return torch.optim.SGD(groups, lr=train.lr_start, momentum=train.momentum)
-
-
-def build_objective(
-    network: SiameseNetwork, train: TrainConfig, dtype: torch.dtype | None
-) -> Callable[[nn.Module, Pairs], Tensor]:
-    """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32."""
-    if isinstance(network.head, RPNHead):
-        return rpn_objective(network.stride, train.label_radius, train.label_share, dtype)
-    return siamfc_objective(network.stride, train.label_radius, dtype)
-
-
-def pair_config(config: Config, train: TrainConfig) -> PairConfig:
-    """Return how pairs are drawn: the crops as in tracking, the rest as in training."""
-    if config.crop is None:
-        raise ValueError("training on pairs needs the table [crop]")
-    data = train.data
-    return PairConfig(
-        template_size=config.crop.template_size,
-        search_size=train.search_size,
-        context=config.crop.context,
-        searches_per_template=data.searches_per_template,
-        max_gap=data.max_gap,
-        still_share=data.still_share,
-        negative_share=data.negative_share,
-        same_class_share=data.same_class_share,
-        max_shift=data.max_shift,
-        max_scale=data.max_scale,
-        colour=data.colour,
-        grey_chance=data.grey_chance,
-        blur_chance=data.blur_chance,
-        cover_chance=data.cover_chance,
-        template_shift=data.template_shift,
-        template_max_scale=data.template_max_scale,
-        max_stretch=data.max_stretch,
-        distractor_chance=data.distractor_chance,
-        background_chance=data.background_chance,
-    )
-
-
-def inference_dtype(device: torch.device) -> torch.dtype:
-    """Return the number format that the device computes fastest in without changing what a tracker decides."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
-    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {name!r}; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} asked for, but torch sees no CUDA; use --device cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r} is not supported; use auto, cpu or cuda")
-    return device
-
-
-def _weights_folder() -> Path:
-    package = Path(__file__).parent
-    installed = package / "weights"
-    return installed if installed.is_dir() else package.parent / "weights"  # the second in a checkout
-
-
-def _find(name_or_path: str | Path | None) -> Path:
-    folder = _weights_folder()
-    if name_or_path is None:
-        return folder / f"{DEFAULT_MODEL}.safetensors"
-    by_name = folder / f"{name_or_path}.safetensors"
-    if by_name.is_file():
-        return by_name
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    known = ", ".join(file.stem for file in sorted(folder.glob("*.safetensors")))
-    raise ValueError(f"unknown model {str(name_or_path)!r}; give a weight file or one of: {known}")
-
-
-def _card(path: Path, loaded: Checkpoint) -> ModelCard:
-    return ModelCard(
-        name=path.stem,
-        path=path,
-        size_bytes=path.stat().st_size,
-        parameters=sum(tensor.numel() for tensor in loaded.tensors.values()),
-        description=parse(loaded.config).description,
-        metrics=loaded.metrics,
-    )

@@ -11,19 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-_FORMAT = "siamtrack-1"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """Say what a weight file is: where it lies, its size and parameters, and the scores that were measured with it."""
-
-    name: str
-    path: Path
-    size_bytes: int
-    parameters: int
-    description: str
-    metrics: dict[str, float]  # such as otb_auc (0..1) and update_ms
+from tracker.zoo import WEIGHT_FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +30,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises OSError naming the file where it cannot be written.
     """
     meta = {
-        "format": _FORMAT,
+        "format": WEIGHT_FORMAT,
         "config": checkpoint.config,
         "provenance": json.dumps(checkpoint.provenance, sort_keys=True),
         "metrics": json.dumps(checkpoint.metrics, sort_keys=True),
@@ -67,8 +55,8 @@ def load(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot read the weight file {path} ({error}); fetch it again") from error
-    if meta.get("format") != _FORMAT:
-        raise ValueError(f"{path} is no siamtrack weight file (format {meta.get('format')!r}, not {_FORMAT!r})")
+    if meta.get("format") != WEIGHT_FORMAT:
+        raise ValueError(f"{path} is no siamtrack weight file (format {meta.get('format')!r}, not {WEIGHT_FORMAT!r})")
     claimed = meta.pop("sha256", "")
     if claimed != _digest(tensors, meta):
         raise ValueError(f"the weight file {path} was changed after it was written (sha256 differs); fetch it again")

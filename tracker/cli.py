@@ -13,6 +13,7 @@ import typer
 
 from tracker.cli_data import annotate_command, check_command, import_command, pairs_command
 from tracker.cli_eval import eval_command
+from tracker.cli_export import export_command
 from tracker.cli_track import track_command
 from tracker.cli_train import train_command
 
@@ -50,6 +51,7 @@ def _build_app() -> typer.Typer:
     app.command("track", epilog=_EXAMPLE)(track_command)
     app.command("models")(models_command)
     app.command("eval")(eval_command)
+    app.command("export")(export_command)
     app.command("train")(train_command)
     data = typer.Typer(help="Make training data and look after it.", no_args_is_help=True)
     data.command("check")(check_command)
@@ -81,7 +83,7 @@ def models_command() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tracker.builder import zoo
+    from tracker.zoo import zoo
 
     table = Table("model", "size", "update", "OTB AUC", "description", box=None, pad_edge=False)
     for card in zoo():

@@ -2,14 +2,19 @@
 
 import hashlib
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracker.builder import RuntimeName
     from tracker.data.sequence import Sequence
     from tracker.evaluation_toolkit import Benchmark, Report
+    from tracker.interface import Tracker
 
 _LISTED = 10  # up to so many sequences are printed one by one
 
@@ -34,6 +39,7 @@ def eval_command(
     model: Annotated[str, typer.Option(help="Name of a model, or a weight file.")],
     results: Annotated[Path, typer.Option(help="Folder for records, scores and plots.")] = Path("results"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes, one thread each; speed is measured in each.", min=1)] = 1,
     sequences: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     split: Annotated[Split, typer.Option(help="Part of GOT-10k.")] = Split.VAL,
@@ -46,9 +52,12 @@ def eval_command(
     names = [name.strip() for name in sequences.split(",") if name.strip()]
     chosen = _read(dataset, root, split.value, index_base, names)
     benchmark = _benchmark(dataset, model, results, index_base, chosen)
-    _check_weights(benchmark, model, device)
+    _check_weights(benchmark, model)
+    from tracker.builder import load_tracker
+
+    factory = partial(load_tracker, model, device, runtime=cast("RuntimeName", runtime), threads=1)
     try:
-        _run(benchmark, chosen, model, device, workers)
+        _run(benchmark, chosen, factory, workers)
     except ChildProcessError as error:
         typer.echo(f"siamtrack: error: {error}; the same command goes on where it stopped", err=True)
         return 1
@@ -87,20 +96,17 @@ def _benchmark(
 
 
 def _model_file(model: str) -> Path | None:
-    from tracker.builder import zoo
+    from tracker.zoo import zoo
 
     listed = next((card.path for card in zoo() if card.name == model), None)
     return listed or (Path(model) if Path(model).is_file() else None)
 
 
-def _check_weights(benchmark: "Benchmark", model: str, device: str) -> None:
+def _check_weights(benchmark: "Benchmark", model: str) -> None:
     """Raise ValueError if the records in the results folder were made with other weights of the same name."""
-    from tracker.builder import load_tracker
+    from tracker.zoo import find_weights
 
-    file = _model_file(model)
-    if file is None:
-        load_tracker(model, device)  # raises, with the names that there are
-        raise ValueError(f"unknown model {model!r}")
+    file = _model_file(model) or find_weights(model)  # raises, with the names that there are
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     note = benchmark.report_folder / "weights.sha256"
     if note.is_file() and note.read_text().strip() != digest:
@@ -112,13 +118,10 @@ def _check_weights(benchmark: "Benchmark", model: str, device: str) -> None:
     note.write_text(digest + "\n")
 
 
-def _run(benchmark: "Benchmark", sequences: "list[Sequence]", model: str, device: str, workers: int) -> None:
-    from functools import partial
-
+def _run(benchmark: "Benchmark", sequences: "list[Sequence]", factory: "Callable[[], Tracker]", workers: int) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from tracker.builder import load_tracker
     from tracker.evaluation import map_sequences
     from tracker.evaluation_toolkit import RunExperiment, pending
 
@@ -129,8 +132,7 @@ def _run(benchmark: "Benchmark", sequences: "list[Sequence]", model: str, device
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("sequences", total=len(sequences), completed=len(sequences) - len(rest))
-        job, factory = RunExperiment(benchmark), partial(load_tracker, model, device)
-        for sequence, _ in map_sequences(factory, job, rest, workers):
+        for sequence, _ in map_sequences(factory, RunExperiment(benchmark), rest, workers):
             progress.update(task, advance=1, description=sequence.name)
 
 

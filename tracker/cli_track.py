@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -20,6 +20,7 @@ from tracker.geometry import Box, check_initial_box
 if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
     from rich.progress import Progress
 
+    from tracker.builder import RuntimeName
     from tracker.frames import Frames
     from tracker.interface import Frame, Prediction
     from tracker.loop import Latency
@@ -40,6 +41,7 @@ class _Options:
     show: bool
     model: str | None
     device: str
+    runtime: "RuntimeName"
     threads: int
     quiet: bool
 
@@ -65,6 +67,7 @@ def track_command(  # typer reads the options of a command from its parameters
     show: Annotated[bool, typer.Option("--show", help="Watch in a window: Space pauses, Esc stops.")] = False,
     model: Annotated[str | None, typer.Option(help="Model name (see `siamtrack models`) or weight file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Threads of the network; as many as cores are free, up to 4, if not given."),
@@ -81,8 +84,9 @@ def track_command(  # typer reads the options of a command from its parameters
     for output in (save, boxes):
         if output is not None and _same_file(Path(source), output):
             raise ValueError(f"{output} is the source itself; write to another file")
-    options = _Options(source, targets, start, end, save, boxes, show, model, device, threads or _free_threads(), quiet)
-    return _track(options)
+    engine = cast("RuntimeName", runtime)  # load_tracker refuses what is none
+    free = threads or _free_threads()
+    return _track(_Options(source, targets, start, end, save, boxes, show, model, device, engine, free, quiet))
 
 
 def _free_threads() -> int:
@@ -113,17 +117,14 @@ def _parse_box(text: str) -> Box:
 
 def _track(options: _Options) -> int:
     """Prepare everything that can fail before the first update, then follow. Returns the exit status."""
-    import torch
-
     from tracker.builder import load_tracker
     from tracker.frames import open_frames
     from tracker.window import Window
 
-    torch.set_num_threads(options.threads)
     with ExitStack() as inputs:
         frames = inputs.enter_context(open_frames(options.source, options.start, options.end))
         # Before the first frame: a live source should not run on while the model loads.
-        tracker = load_tracker(options.model, options.device)
+        tracker = load_tracker(options.model, options.device, runtime=options.runtime, threads=options.threads)
         window = None
         if options.show or not options.targets:
             window = inputs.enter_context(Window(options.source, None if frames.live else frames.fps))

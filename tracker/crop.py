@@ -1,12 +1,9 @@
 """Cut square crops from frames, with one interpolation, and stack them for a network."""
 
 import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from tracker.geometry import CropGeometry
 from tracker.interface import Frame
@@ -48,9 +45,3 @@ def cut(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:
     # Two pixels more than the square on each side: the interpolation reads one neighbour.
     return max(math.floor(low) - 2, 0), min(math.ceil(high) + 2, limit)
-
-
-def to_batch(crops: Sequence[Frame], device: torch.device | None = None) -> Tensor:
-    """Stack crops into a uint8 tensor (N, 3, size, size), channels last in memory."""
-    stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # a view: the bytes stay (N, H, W, 3)
-    return stacked if device is None else stacked.to(device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
@@ -14,7 +15,6 @@ from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tracker.data.sequence import Sequence
@@ -115,6 +115,8 @@ class _Worker(Generic[Result]):
     def run(self, sequence: Sequence) -> Result:
         fresh = self._tracker is None
         tracker = self._tracker = self._tracker or self._factory()
+        if fresh:
+            _limit_torch()  # it may have been imported just now
         try:
             if fresh:
                 _warm_up(tracker, sequence)
@@ -137,7 +139,6 @@ def _start_process(factory: TrackerFactory, job: Job[Any]) -> None:
     global _worker
     # Ctrl-C ends a worker at once and without a traceback; the parent reports it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _worker = _Worker(factory, job)
 
@@ -150,11 +151,22 @@ def _run_in_process(sequence: Sequence) -> Any:  # noqa: ANN401 - the job's resu
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
+    before = _limit_torch()
+    cv2_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(torch_threads)
+        if before is not None:
+            sys.modules["torch"].set_num_threads(before)
         cv2.setNumThreads(cv2_threads)
+
+
+def _limit_torch() -> int | None:
+    """Let torch, where it is loaded, use one thread; return how many there were."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    threads: int = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return threads

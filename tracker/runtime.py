@@ -36,3 +36,11 @@ class Runtime(Protocol):
 
     def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         """Return what is seen in search crops (S, S, 3); without codes, else one a crop, `scores` and `boxes` too."""
+
+
+def stack(codes: Sequence[Code]) -> list[Array]:
+    """Return the parts of the codes of several crops, each as one array; a code that all share stays as it is."""
+    first = codes[0]
+    if all(code is first for code in codes):
+        return [*first]
+    return [np.concatenate(parts) for parts in zip(*codes, strict=True)]

@@ -6,47 +6,45 @@ import numpy as np
 import torch
 
 from tracker.interface import Frame
-from tracker.models.graphs import SearchGraph, TemplateGraph
+from tracker.models.graphs import BackboneGraph, CodeGraph, HeadGraph
 from tracker.models.siamese import SiameseNetwork
-from tracker.runtime import Array, Code, Seen
+from tracker.runtime import Array, Code, Seen, stack
 
 
 class TorchRuntime:
-    """Run the branches of a network where its weights lie and in their number format."""
+    """Run a network where its weights lie and in their number format."""
 
     def __init__(self, network: SiameseNetwork, fine_weight: float) -> None:
         """Take the network, in evaluation mode, and the weight of the fine features in the filter's maps."""
         self.network = network
         self.fine_weight = fine_weight
         self.stride = network.stride
-        self._template = TemplateGraph(network)
-        self._search = SearchGraph(network, fine_weight)
+        self._backbone = BackboneGraph(network, fine_weight)
+        self._code = CodeGraph(network)
+        self._head = HeadGraph(network)
 
     @torch.inference_mode()
     def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
         """Return the code of a template crop, see `runtime.Runtime`."""
         if self.network.head is None:
             return ()
-        size = torch.tensor([size_wh], dtype=torch.float32, device=self.network.mean.device)
-        return tuple(_array(part) for part in self._template(self._images([crop]), size))
+        deep = self._backbone(self._images([crop]))[1]
+        return tuple(_array(part) for part in self._code(deep, torch.tensor([size_wh], device=deep.device)))
 
     @torch.inference_mode()
     def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         """Return what is seen in search crops, see `runtime.Runtime`."""
-        device = self.network.mean.device
-        code = [torch.from_numpy(stacked).to(device) for stacked in stack(codes)]
-        maps, *rest = (_array(part) for part in self._search(self._images(crops), *code))
-        return Seen(maps, None, *rest) if code else Seen(maps, *rest)
+        maps, *features = self._backbone(self._images(crops))
+        if self.network.head is None:
+            return Seen(_array(maps), fine=_array(features[0]))
+        if not codes:
+            return Seen(_array(maps))
+        code = [torch.from_numpy(part).to(maps.device) for part in stack(codes)]
+        scores, *boxes = self._head(*features, *code)
+        return Seen(_array(maps), None, _array(scores), *(_array(part) for part in boxes))
 
     def _images(self, crops: Sequence[Frame]) -> torch.Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.network.mean.device, non_blocking=True)
-
-
-def stack(codes: Sequence[Code]) -> list[Array]:
-    """Return the parts of the codes of several crops, each as one array; a code that all share is not copied."""
-    if not codes or all(code is codes[0] for code in codes):
-        return [*codes[0]] if codes else []
-    return [np.concatenate(parts) for parts in zip(*codes, strict=True)]
 
 
 def _array(tensor: torch.Tensor) -> Array:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tracker.data.pairs import PairConfig, PairDataset, Pairs
+from tracker.data.pairs import PairConfig, PairDataset, Pairs, to_batch
 from tracker.data.tracks import ObjectTrack, TrackFrame
 
 PLAIN = PairConfig(
@@ -348,3 +348,14 @@ def test_draw_that_meets_an_unreadable_picture_is_replaced_and_counted(tmp_path:
     assert drawn.skipped >= 20 - sum(same)
     again = dataset(whole, broken)
     assert all(equal(again[i], item) for i, item in enumerate(items))
+
+
+def test_batch_is_channels_last() -> None:
+    crops = [np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8) for seed in range(3)]
+    crops[1] = crops[1][:, ::-1]  # a flipped crop is a view with a negative stride
+    batch = to_batch(crops)
+    assert batch.shape == (3, 3, 16, 16)
+    assert batch.dtype == torch.uint8
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for crop, image in zip(crops, batch, strict=True):
+        assert np.array_equal(image.permute(1, 2, 0).numpy(), crop)

@@ -8,10 +8,10 @@ import torch
 
 from tests.tolerances import assert_close
 from tracker import checkpoint
-from tracker.builder import build_network, load_network
 from tracker.config import parse
 from tracker.data.pair_sheet import pair_sheet
 from tracker.data.pairs import Pairs
+from tracker.network_builder import build_network, load_network
 from tracker.training.watch import Watch, best_auc, read_pairs, read_sequences
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tracker.crop import cut, mean_colour, to_batch
+from tracker.crop import cut, mean_colour
 from tracker.data.augment import blur_motion, cover, jitter_colour, paste, stretch, to_grey
 from tracker.data.tracks import ObjectTrack, TrackFrame
 from tracker.geometry import Box, CropGeometry, search_side
@@ -273,6 +273,11 @@ def _near(track: ObjectTrack, first: int, max_gap: int, rng: Generator) -> Track
 
 def _any_frame(track: ObjectTrack, rng: Generator) -> TrackFrame:
     return track.frames[int(rng.integers(len(track.frames)))]
+
+
+def to_batch(crops: Sequence[Frame]) -> Tensor:
+    """Stack crops into a uint8 tensor (N, 3, size, size), channels last in memory."""
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # a view: the bytes stay (N, H, W, 3)
 
 
 def _read(path: Path) -> Frame:

@@ -1,55 +1,72 @@
-"""The two branches of a Siamese network as they run while tracking: pictures in, all that the loop reads out."""
+"""The parts of a Siamese network as they run while tracking: the backbone on pictures, and the head's two sides.
+
+Tracking in torch runs them as they are; each is exported as one graph for other runtimes. Their outputs are named in
+`BackboneGraph.outputs` and `HeadGraph.outputs`.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from tracker.models import anchors
-from tracker.models.backbones import FINE_STRIDE
-from tracker.models.heads import RPNHead, SiamFCHead, TemplateCode
+from tracker.models.backbones import FINE_STRIDE, Features
+from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 
 
-class TemplateGraph(nn.Module):
-    """Encode a template once a target."""
+class BackboneGraph(nn.Module):
+    """Embed pictures, and join fine and deep features for the online filter."""
+
+    def __init__(self, network: SiameseNetwork, fine_weight: float) -> None:
+        """Take the network and the weight of the fine features in the filter's maps; 0: the deep ones alone."""
+        super().__init__()
+        self.network = network
+        self.fine_weight = fine_weight
+        head = network.head
+        self.outputs = ("maps", "fine") if head is None else ("maps", "deep", "fine")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return maps, deep and fine features, each (N, C, h, w), of pictures (N, S, S, 3) uint8."""
+        features = self.network.features(images.permute(0, 3, 1, 2))
+        maps = join(features.deep, features.fine, self.fine_weight) if self.fine_weight else features.deep
+        return (maps, features.fine) if self.network.head is None else (maps, features.deep, features.fine)
+
+
+class CodeGraph(nn.Module):
+    """Make the code of a template, once a target: for SiamFC its deep features, for an anchor head a `TemplateCode`."""
 
     def __init__(self, network: SiameseNetwork) -> None:
         super().__init__()
         self.network = network
+        self.outputs = TemplateCode._fields if isinstance(network.head, RPNHead) else ("template",)
 
-    def forward(self, images: Tensor, size_wh: Tensor) -> tuple[Tensor, ...]:
-        """Return the code of crops (N, T, T, 3) uint8, in whose middle lie objects of size_wh (N, 2), crop pixels."""
-        deep = self.network.embed(images.permute(0, 3, 1, 2))
+    def forward(self, deep: Tensor, size_wh: Tensor) -> tuple[Tensor, ...]:
+        """Return the code of deep features (N, C, h, h), in whose middle lie objects of size_wh (N, 2), crop pixels."""
         if not isinstance(self.network.head, RPNHead):
-            return (deep.float(),)
+            return (deep + 0 * size_wh.sum(),)  # an input that is used nowhere would not be part of the graph
         box_uvwh = torch.cat([torch.zeros_like(size_wh), size_wh], dim=1)
         return tuple(part.float() for part in self.network.head.encode(deep, box_uvwh, self.network.stride))
 
 
-class SearchGraph(nn.Module):
-    """Look at search crops; the parts that `tracker.runtime.Seen` names come out, those that the head has.
+class HeadGraph(nn.Module):
+    """Compare a template's code with the features of search crops."""
 
-    Without a code the head is left out.
-    """
-
-    def __init__(self, network: SiameseNetwork, fine_weight: float) -> None:
-        """Take the network and the weight of the fine features in the online filter's maps, 0 for none."""
+    def __init__(self, network: SiameseNetwork) -> None:
         super().__init__()
         self.network = network
-        self.fine_weight = fine_weight
+        self.outputs = ("scores", "boxes") if isinstance(network.head, RPNHead) else ("scores",)
 
-    def forward(self, images: Tensor, *code: Tensor) -> tuple[Tensor, ...]:
-        """Return maps and fine, maps and scores, or maps, scores and boxes, of crops (N, S, S, 3) uint8."""
+    def forward(self, deep: Tensor, fine: Tensor, *code: Tensor) -> tuple[Tensor, ...]:
+        """Return scores (N, a, a) and, from an anchor head, boxes (N, 4, a, a): see `tracker.runtime.Seen`.
+
+        A code of batch 1 serves all crops.
+        """
         network = self.network
-        features = network.features(images.permute(0, 3, 1, 2))
-        maps = join(features.deep, features.fine, self.fine_weight) if self.fine_weight else features.deep
-        if isinstance(network.head, SiamFCHead) and code:
-            return maps, network(code[0], features.deep)[:, 0]
-        if isinstance(network.head, RPNHead) and code:
-            output = network.head(TemplateCode(*code), features)
-            size_wh = TemplateCode(*code).size_wh
-            return maps, output.cls_logits[:, 0].sigmoid(), anchors.decode(output.box_deltas, size_wh, FINE_STRIDE)
-        return maps, features.fine
+        if not isinstance(network.head, RPNHead):
+            return (network(code[0], deep)[:, 0],)
+        template = TemplateCode(*code)
+        output = network.head(template, Features(fine, deep))
+        return output.cls_logits[:, 0].sigmoid(), anchors.decode(output.box_deltas, template.size_wh, FINE_STRIDE)
 
 
 def join(deep: Tensor, fine: Tensor, fine_weight: float) -> Tensor:

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from tracker import checkpoint
-from tracker.builder import build_network, build_objective, build_optimizer, inference_dtype, pair_config
 from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, to_toml
 from tracker.data.pairs import PairDataset, Pairs
 from tracker.data.tracks import ObjectTrack, read_tracks
+from tracker.network_builder import build_network, build_objective, build_optimizer, inference_dtype, pair_config
 from tracker.training.board import Board
 from tracker.training.distributed import rank, synchronise_batch_norm, world_size
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer

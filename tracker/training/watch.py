@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tracker import checkpoint
-from tracker.builder import load_network, load_tracker
+from tracker.builder import load_tracker
 from tracker.data.pair_sheet import pair_sheet
 from tracker.data.pairs import Pairs
 from tracker.data.sequence import Sequence
@@ -22,6 +22,7 @@ from tracker.models import anchors
 from tracker.models.backbones import FINE_STRIDE
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
+from tracker.network_builder import load_network
 
 BEST = "best.safetensors"
 METRIC = "validation_auc"  # of the weight file's metrics

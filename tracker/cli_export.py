@@ -1,0 +1,31 @@
+"""`siamtrack export`: write a model as graphs that run without torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(help="Model name (see `siamtrack models`) or weight file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the graphs; `--model` takes it.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
+) -> None:
+    """Write a model as ONNX graphs for ONNX Runtime and OpenVINO, and check that they see what torch does."""
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise ValueError("exporting needs torch: pip install 'siamtrack[export]'")
+    import torch
+
+    from tracker import checkpoint
+    from tracker.config import to_toml
+    from tracker.export import export
+    from tracker.network_builder import load_network
+    from tracker.zoo import find_weights
+
+    network, config = load_network(model, "cpu", overrides or (), torch.float32)
+    provenance = checkpoint.load(find_weights(model)).provenance
+    exported = export(network, to_toml(config), out, provenance)
+    size = sum(exported.path(out, graph).stat().st_size for graph in exported.outputs)
+    typer.echo(f"{', '.join(exported.outputs)}: {size / 1e6:.1f} MB in {out}", err=True)

@@ -1,0 +1,109 @@
+"""Export a model as graphs that run without torch, and check that they see what torch does."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tracker import __version__
+from tracker.config import Config, parse
+from tracker.exported import BACKBONE, CODE, HEAD, Exported, digest, read_card, write_card
+from tracker.models.graphs import BackboneGraph, CodeGraph, HeadGraph
+from tracker.models.siamese import SiameseNetwork
+from tracker.runtime_graphs import OnnxEngine
+
+_TOLERANCE = 1e-4  # of the largest answer: the graphs sum in another order, layer after layer
+_SIZE_WH = (60.0, 40.0)  # of an object, crop pixels; the graphs hold for any
+_CROPS = 2  # of the example: with 1 the exporter would take the number of crops for fixed
+
+
+def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, str]) -> Exported:
+    """Write the graphs of a network in evaluation mode, BatchNorm folded in, float32, and their card into a folder.
+
+    text: the configuration as TOML. Raises ValueError where a graph does not see what the network sees in torch, or
+    where what exports is not installed.
+    """
+    config = parse(text)
+    out.mkdir(parents=True, exist_ok=True)
+    fine_weight = config.online.fine_weight if config.online is not None else 0.0
+    graphs, outputs = {}, {}
+    for name, module, inputs in _parts(network, config, fine_weight):
+        path = out / f"{name}.onnx"
+        _write(module, inputs, path)
+        graphs[name], outputs[name] = (module, inputs), module.outputs
+    hashes = {name: digest(out / f"{name}.onnx") for name in graphs}
+    facts = provenance | {"siamtrack": __version__, "torch": torch.__version__}
+    write_card(out, Exported(text, network.stride, fine_weight, outputs, facts, hashes))
+    exported = read_card(out)
+    engine = OnnxEngine(out, exported, threads=1)
+    for name, (module, inputs) in graphs.items():
+        _compare(engine, name, module, inputs)
+    return exported
+
+
+Part = tuple[str, BackboneGraph | CodeGraph | HeadGraph, dict[str, Tensor]]
+
+
+@torch.inference_mode()
+def _parts(network: SiameseNetwork, config: Config, fine_weight: float) -> list[Part]:
+    """Return each graph's name, module and an example of its inputs."""
+    backbone = BackboneGraph(network, fine_weight).eval()
+    crop, online = config.crop, config.online
+    if network.head is None or crop is None:
+        assert online is not None
+        return [(BACKBONE, backbone, {"images": _pictures(online.search_size)})]
+    code, head = CodeGraph(network).eval(), HeadGraph(network).eval()
+    size_wh = torch.tensor([_SIZE_WH]).repeat(_CROPS, 1)
+    template = {"deep": backbone(_pictures(crop.template_size))[1], "size_wh": size_wh}
+    images = _pictures(crop.search_size)
+    _, deep, fine = backbone(images)
+    codes = dict(zip(code.outputs, code(**template), strict=True))
+    return [
+        (BACKBONE, backbone, {"images": images}),
+        (CODE, code, template),
+        (HEAD, head, {"deep": deep, "fine": fine, **codes}),
+    ]
+
+
+def _pictures(side: int) -> Tensor:
+    pixels = np.random.default_rng(side).integers(0, 256, (_CROPS, side, side, 3), dtype=np.uint8)
+    return torch.from_numpy(pixels)
+
+
+def _write(module: BackboneGraph | CodeGraph | HeadGraph, inputs: dict[str, Tensor], path: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        raise ValueError("the exporter is not installed: pip install 'siamtrack[export]'") from error
+    dynamic = torch.export.Dim.DYNAMIC
+    axes: list[object] = [{0: dynamic, 1: dynamic, 2: dynamic} if name == "images" else {0: dynamic} for name in inputs]
+    if isinstance(module, HeadGraph):  # its code is a variable number of inputs: one axis more around them
+        axes = [*axes[:2], tuple(axes[2:])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own making
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            module,
+            tuple(value.clone() for value in inputs.values()),
+            str(path),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            dynamic_shapes=tuple(axes),
+            input_names=list(inputs),
+            output_names=list(module.outputs),
+        )
+
+
+@torch.inference_mode()
+def _compare(engine: OnnxEngine, name: str, module: nn.Module, inputs: dict[str, Tensor]) -> None:
+    found = engine.run(name, {key: value.numpy() for key, value in inputs.items()})
+    wanted: Sequence[Tensor] = module(*inputs.values())
+    for ours, theirs in zip(found, wanted, strict=True):
+        error = float(np.abs(ours - theirs.numpy()).max() / theirs.abs().max().clamp(min=1e-6))
+        if not error <= _TOLERANCE:
+            raise ValueError(f"the graph {name} differs from torch by {error:.1e} of its largest answer")

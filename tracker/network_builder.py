@@ -1,0 +1,141 @@
+"""Turn configuration and weight files into networks, and what they are trained with."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tracker import checkpoint
+from tracker.config import Config, TrainConfig, parse
+from tracker.data.pairs import PairConfig, Pairs
+from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
+from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
+from tracker.models.siamese import SiameseNetwork
+from tracker.training.objectives import rpn_objective, siamfc_objective
+from tracker.zoo import find_weights
+
+_BACKBONES: dict[str, type[SiamFCAlexNet | ResNet18 | MobileNetV3Small]] = {
+    "siamfc_alexnet": SiamFCAlexNet,
+    "resnet18": ResNet18,
+    "mobilenetv3_small": MobileNetV3Small,
+}
+_RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}
+
+
+def load_network(
+    name_or_path: str | Path | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    dtype: torch.dtype | None = None,
+) -> tuple[SiameseNetwork, Config]:
+    """Return a network as it runs while tracking, BatchNorm folded in, and its configuration; see `load_tracker`.
+
+    dtype: of the arithmetic; None: the fastest that the device computes well in.
+    """
+    loaded = checkpoint.load(find_weights(name_or_path))
+    config = parse(loaded.config, overrides)
+    target = _device(device)
+    network = build_network(config)
+    network.load_state_dict({name: tensor.float() for name, tensor in loaded.tensors.items()})
+    network.eval()
+    fuse_batch_norm(network)
+    network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.backbone.to(dtype or inference_dtype(target))
+    if isinstance(network.head, RPNHead):
+        network.head.to(dtype or inference_dtype(target))
+    return network, config
+
+
+def build_network(config: Config) -> SiameseNetwork:
+    """Return the network that a configuration names, with fresh weights."""
+    backbone = _BACKBONES[config.model.backbone]()
+    if config.model.head == "none":
+        return SiameseNetwork(backbone, None)
+    if config.model.head == "siamfc":
+        return SiameseNetwork(backbone, SiamFCHead())
+    if backbone.stride != 2 * FINE_STRIDE:
+        raise ValueError(f"the rpn heads read features of stride 16, not those of {config.model.backbone}")
+    widths = _RPN_HEADS[config.model.head]
+    return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths))
+
+
+def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of the parts that are not frozen; freezes the others.
+
+    Biases and BatchNorm are not decayed: they set a level, not a pattern.
+    """
+    parts = dict(network.backbone.named_children())
+    for name in train.frozen:
+        if name not in parts:
+            raise ValueError(f"train.frozen names {name!r}; this backbone has {', '.join(parts)}")
+        parts[name].requires_grad_(False)
+    groups = []
+    for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0)):
+        learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
+        patterns, levels = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+        for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
+            if parameters:
+                groups.append({"params": parameters, "weight_decay": decay, "lr_share": lr_share})
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=train.lr_start)
+    return torch.optim.SGD(groups, lr=train.lr_start, momentum=train.momentum)
+
+
+def build_objective(
+    network: SiameseNetwork, train: TrainConfig, dtype: torch.dtype | None
+) -> Callable[[nn.Module, Pairs], Tensor]:
+    """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32."""
+    if isinstance(network.head, RPNHead):
+        return rpn_objective(network.stride, train.label_radius, train.label_share, dtype)
+    return siamfc_objective(network.stride, train.label_radius, dtype)
+
+
+def pair_config(config: Config, train: TrainConfig) -> PairConfig:
+    """Return how pairs are drawn: the crops as in tracking, the rest as in training."""
+    if config.crop is None:
+        raise ValueError("training on pairs needs the table [crop]")
+    data = train.data
+    return PairConfig(
+        template_size=config.crop.template_size,
+        search_size=train.search_size,
+        context=config.crop.context,
+        searches_per_template=data.searches_per_template,
+        max_gap=data.max_gap,
+        still_share=data.still_share,
+        negative_share=data.negative_share,
+        same_class_share=data.same_class_share,
+        max_shift=data.max_shift,
+        max_scale=data.max_scale,
+        colour=data.colour,
+        grey_chance=data.grey_chance,
+        blur_chance=data.blur_chance,
+        cover_chance=data.cover_chance,
+        template_shift=data.template_shift,
+        template_max_scale=data.template_max_scale,
+        max_stretch=data.max_stretch,
+        distractor_chance=data.distractor_chance,
+        background_chance=data.background_chance,
+    )
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """Return the number format that the device computes fastest in without changing what a tracker decides."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
+    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} asked for, but torch sees no CUDA; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported; use auto, cpu or cuda")
+    return device

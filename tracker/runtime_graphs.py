@@ -1,0 +1,130 @@
+"""Run an exported model in ONNX Runtime or OpenVINO, without torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tracker.exported import BACKBONE, CODE, HEAD, Exported
+from tracker.interface import Frame
+from tracker.runtime import Array, Code, Seen, stack
+
+Inputs = Mapping[str, np.ndarray[Any, Any]]
+
+
+class Engine(Protocol):
+    """Run graphs by name. What comes back is only good until the same graph runs again."""
+
+    precision: str  # of its arithmetic
+
+    def run(self, graph: str, inputs: Inputs) -> list[Array]:
+        """Return the outputs of a graph, in their order, float32; inputs that it does not have are left out."""
+
+
+class GraphRuntime:
+    """Run the backbone, the template's side and the search's side of an exported model."""
+
+    def __init__(self, engine: Engine, exported: Exported) -> None:
+        self.engine = engine
+        self.exported = exported
+        self.stride = exported.stride
+
+    def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
+        """Return the code of a template crop, see `runtime.Runtime`."""
+        if CODE not in self.exported.outputs:
+            return ()
+        features = self._embed([crop])
+        size = np.array([size_wh], np.float32)
+        return tuple(part.copy() for part in self.engine.run(CODE, {"deep": features["deep"], "size_wh": size}))
+
+    def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
+        """Return what is seen in search crops, see `runtime.Runtime`."""
+        features = self._embed(crops)
+        maps = features["maps"].copy()
+        if HEAD not in self.exported.outputs:
+            return Seen(maps, fine=features["fine"].copy())
+        if not codes:
+            return Seen(maps)
+        parts = [np.repeat(part, len(crops), axis=0) if len(part) < len(crops) else part for part in stack(codes)]
+        code = dict(zip(self.exported.outputs[CODE], parts, strict=True))
+        answers = self.engine.run(HEAD, {"deep": features["deep"], "fine": features["fine"], **code})
+        return Seen(maps, None, *(answer.copy() for answer in answers))
+
+    def _embed(self, crops: Sequence[Frame]) -> dict[str, Array]:
+        images = crops[0][np.newaxis] if len(crops) == 1 else np.stack(crops)
+        found = self.engine.run(BACKBONE, {"images": np.ascontiguousarray(images)})
+        return dict(zip(self.exported.outputs[BACKBONE], found, strict=True))
+
+
+class OnnxEngine:
+    """Run graphs in ONNX Runtime, in float32."""
+
+    precision = "float32"
+
+    def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
+        """Load all graphs. Raises ValueError where ONNX Runtime is not installed."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError("ONNX Runtime is not installed: pip install 'siamtrack[onnx]'") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads that spin between two frames take the cores from whoever decodes the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._sessions = {
+            graph: onnxruntime.InferenceSession(
+                exported.path(folder, graph), options, providers=["CPUExecutionProvider"]
+            )
+            for graph in exported.outputs
+        }
+        self._inputs = {
+            graph: {given.name for given in session.get_inputs()} for graph, session in self._sessions.items()
+        }
+
+    def run(self, graph: str, inputs: Inputs) -> list[Array]:
+        """Return the outputs of a graph, see `Engine`."""
+        wanted = {name: value for name, value in inputs.items() if name in self._inputs[graph]}
+        found: list[Array] = self._sessions[graph].run(None, wanted)
+        return found
+
+
+class OpenVinoEngine:
+    """Run graphs in OpenVINO, in bfloat16 where the CPU computes it natively.
+
+    A graph is compiled for each shape of its inputs when it first comes, which takes a tenth of a second.
+    """
+
+    def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
+        """Load all graphs. Raises ValueError where OpenVINO is not installed."""
+        try:
+            import openvino
+        except ImportError as error:
+            raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'") from error
+        self._core = openvino.Core()
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = "bfloat16" if "BF16" in able else "float32"
+        self._properties = {
+            "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in able else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+        }
+        self._paths = {graph: exported.path(folder, graph) for graph in exported.outputs}
+        self._requests: dict[tuple[object, ...], Any] = {}
+
+    def run(self, graph: str, inputs: Inputs) -> list[Array]:
+        """Return the outputs of a graph, see `Engine`."""
+        key = (graph, *(value.shape for value in inputs.values()))
+        if key not in self._requests:
+            self._requests[key] = self._compile(graph, inputs)
+        names, request = self._requests[key]
+        found = request.infer({name: inputs[name] for name in names}, share_inputs=True, share_outputs=True)
+        return [found[i] for i in range(len(found))]
+
+    def _compile(self, graph: str, inputs: Inputs) -> tuple[list[str], Any]:
+        model = self._core.read_model(self._paths[graph])
+        names = [given.get_any_name() for given in model.inputs]
+        model.reshape({name: list(inputs[name].shape) for name in names})
+        return names, self._core.compile_model(model, "CPU", self._properties).create_infer_request()

@@ -1,0 +1,81 @@
+"""The models that ship with the package: where their files lie, and what those say of themselves."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from tracker.config import parse
+
+DEFAULT_MODEL = "siamrpn_resnet18"
+WEIGHT_FORMAT = "siamtrack-1"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Say what a weight file is: where it lies, its size and parameters, and the scores that were measured with it."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    parameters: int
+    description: str
+    metrics: dict[str, float]  # such as otb_auc (0..1) and update_ms
+
+
+def zoo() -> list[ModelCard]:
+    """Return the models that ship with the package, by name. Raises ValueError for a file that cannot be read."""
+    return [_read_card(path) for path in sorted(weights_folder().glob("*.safetensors"))]
+
+
+def weights_folder() -> Path:
+    """Return the folder of the weights, in an installed package or in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def find_weights(name_or_path: str | Path | None) -> Path:
+    """Return the weight file of a zoo model, of the default one for None, or the file itself.
+
+    Raises ValueError naming what is no model and no file.
+    """
+    folder = weights_folder()
+    by_name = folder / f"{name_or_path or DEFAULT_MODEL}.safetensors"
+    if by_name.is_file():
+        return by_name
+    path = Path(name_or_path or DEFAULT_MODEL)
+    if path.is_file():
+        return path
+    known = ", ".join(file.stem for file in sorted(folder.glob("*.safetensors")))
+    raise ValueError(f"unknown model {str(name_or_path)!r}; give a weight file or one of: {known}")
+
+
+def find_graphs(name_or_path: str | Path | None) -> Path | None:
+    """Return the folder of exported graphs, of a zoo model or as it is given; None where there is none."""
+    by_name = weights_folder() / "graphs" / str(name_or_path or DEFAULT_MODEL)
+    if by_name.is_dir():
+        return by_name
+    path = Path(name_or_path or DEFAULT_MODEL)
+    return path if path.is_dir() else None
+
+
+def _read_card(path: Path) -> ModelCard:
+    try:
+        with safe_open(path, framework="np") as file:
+            meta = dict(file.metadata() or {})
+            parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot read the weight file {path} ({error}); fetch it again") from error
+    if meta.get("format") != WEIGHT_FORMAT:
+        raise ValueError(f"{path} is no siamtrack weight file (format {meta.get('format')!r}, not {WEIGHT_FORMAT!r})")
+    return ModelCard(
+        name=path.stem,
+        path=path,
+        size_bytes=path.stat().st_size,
+        parameters=parameters,
+        description=parse(meta["config"]).description,
+        metrics=json.loads(meta["metrics"]),
+    )
