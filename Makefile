@@ -24,7 +24,7 @@ $(STAMP): setup.py constraints.txt tracker/__init__.py
 	@# setuptools first, at its pin: it builds the packages that come as source, this one included. All else follows in
 	@# one step, so that no range can pull another torch, which may be gigabytes, before the pin is seen.
 	$(PY) -m pip install --quiet --constraint constraints.txt setuptools
-	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[live,eval,train,dev]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[live,eval,train,export,openvino,dev]'
 	@touch $@
 
 demo: setup

@@ -46,15 +46,14 @@ setup(
     },
     install_requires=[
         "av>=14",
-        "numba>=0.61",
         "numpy>=2",
+        "onnxruntime>=1.20",
         # The headless build: opencv-python also needs the system's libGL, which bare servers lack.
         "opencv-python-headless>=4.10",
         "rich>=13",
         "safetensors>=0.5",
         "threadpoolctl>=3.5",
         "tomli>=2; python_version < '3.11'",
-        "torch>=2.6",
         "typer>=0.28",
     ],
     extras_require={
@@ -65,7 +64,10 @@ setup(
             "pillow>=10",
             "six>=1.16",  # got10k imports it without saying so
         ],
-        "train": ["tensorboard>=2.18"],
+        "openvino": ["openvino>=2025.0"],
+        "torch": ["torch>=2.6"],
+        "export": ["onnx>=1.17", "onnxscript>=0.5", "torch>=2.6"],
+        "train": ["numba>=0.61", "tensorboard>=2.18", "torch>=2.6"],
         "dev": [
             "build>=1.2",
             "mypy>=1.15",

@@ -55,7 +55,7 @@ def test_the_report_has_a_row_for_each_stage_of_the_online_model(
 
 
 def test_work_of_the_backbone_is_that_of_its_paper() -> None:
-    follower = load_tracker("resnet18_online", "cpu", ["online.search_size=225"])
+    follower = load_tracker("resnet18_online", "cpu", ["online.search_size=225"], runtime="torch")
     (first, box), (second, _) = moving(2, (2.0, 1.0))
     follower.init(first, box)
     work = backbone_work(follower, second)
@@ -104,7 +104,7 @@ def test_the_anchor_model_has_its_own_stages() -> None:
 
 def test_the_tracker_is_as_before_and_so_are_its_boxes() -> None:
     frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (2.0, 1.0)), strict=True)
-    follower, plain = load_tracker("resnet18_online", "cpu"), load_tracker("resnet18_online", "cpu")
+    follower, plain = (load_tracker("resnet18_online", "cpu", runtime="torch") for _ in range(2))
     before = {(id(owner), name): getattr(owner, name) for owner, name, _ in stages.places(follower)}
     stages.measure(follower, frames, boxes, updates=2)
     assert {(id(owner), name): getattr(owner, name) for owner, name, _ in stages.places(follower)} == before

@@ -9,6 +9,7 @@ import typer
 def export_command(
     model: Annotated[str, typer.Argument(help="Model name (see `siamtrack models`) or weight file.")],
     out: Annotated[Path, typer.Option(help="Folder for the graphs; `--model` takes it.")],
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> None:
     """Write a model as ONNX graphs for ONNX Runtime and OpenVINO, and check that they see what torch does."""
@@ -26,6 +27,6 @@ def export_command(
 
     network, config = load_network(model, "cpu", overrides or (), torch.float32)
     provenance = checkpoint.load(find_weights(model)).provenance
-    exported = export(network, to_toml(config), out, provenance)
+    exported = export(network, to_toml(config), out, provenance, half)
     size = sum(exported.path(out, graph).stat().st_size for graph in exported.outputs)
     typer.echo(f"{', '.join(exported.outputs)}: {size / 1e6:.1f} MB in {out}", err=True)

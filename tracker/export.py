@@ -17,15 +17,17 @@ from tracker.models.siamese import SiameseNetwork
 from tracker.runtime_graphs import OnnxEngine
 
 _TOLERANCE = 1e-4  # of the largest answer: the graphs sum in another order, layer after layer
+_HALF_TOLERANCE = 1e-2  # the same where weights are rounded to 11 bits
+_LARGE = 1024  # numbers in a tensor that is worth storing in half precision
 _SIZE_WH = (60.0, 40.0)  # of an object, crop pixels; the graphs hold for any
 _CROPS = 2  # of the example: with 1 the exporter would take the number of crops for fixed
 
 
-def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, str]) -> Exported:
+def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, str], half: bool = False) -> Exported:
     """Write the graphs of a network in evaluation mode, BatchNorm folded in, float32, and their card into a folder.
 
-    text: the configuration as TOML. Raises ValueError where a graph does not see what the network sees in torch, or
-    where what exports is not installed.
+    text: the configuration as TOML. half: store the weights in half precision; the graphs compute as before. Raises
+    ValueError where a graph does not see what the network sees in torch, or where what exports is not installed.
     """
     config = parse(text)
     out.mkdir(parents=True, exist_ok=True)
@@ -34,14 +36,16 @@ def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, 
     for name, module, inputs in _parts(network, config, fine_weight):
         path = out / f"{name}.onnx"
         _write(module, inputs, path)
+        if half:
+            _halve(path)
         graphs[name], outputs[name] = (module, inputs), module.outputs
     hashes = {name: digest(out / f"{name}.onnx") for name in graphs}
     facts = provenance | {"siamtrack": __version__, "torch": torch.__version__}
-    write_card(out, Exported(text, network.stride, fine_weight, outputs, facts, hashes))
+    write_card(out, Exported(text, network.stride, fine_weight, network.bears_bfloat16, outputs, facts, hashes))
     exported = read_card(out)
     engine = OnnxEngine(out, exported, threads=1)
     for name, (module, inputs) in graphs.items():
-        _compare(engine, name, module, inputs)
+        _compare(engine, name, (module, inputs), _HALF_TOLERANCE if half else _TOLERANCE)
     return exported
 
 
@@ -58,10 +62,10 @@ def _parts(network: SiameseNetwork, config: Config, fine_weight: float) -> list[
         return [(BACKBONE, backbone, {"images": _pictures(online.search_size)})]
     code, head = CodeGraph(network).eval(), HeadGraph(network).eval()
     size_wh = torch.tensor([_SIZE_WH]).repeat(_CROPS, 1)
-    template = {"deep": backbone(_pictures(crop.template_size))[1], "size_wh": size_wh}
+    template = {"deep": backbone(_pictures(crop.template_size))[1], "object_wh": size_wh}
     images = _pictures(crop.search_size)
     _, deep, fine = backbone(images)
-    codes = dict(zip(code.outputs, code(**template), strict=True))
+    codes = dict(zip(code.outputs, code(*template.values()), strict=True))
     return [
         (BACKBONE, backbone, {"images": images}),
         (CODE, code, template),
@@ -99,11 +103,31 @@ def _write(module: BackboneGraph | CodeGraph | HeadGraph, inputs: dict[str, Tens
         )
 
 
+def _halve(path: Path) -> None:
+    """Store the large tensors of a graph in half precision, each with a cast back, which runtimes do once."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(path)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _LARGE:
+            continue
+        name, stored = tensor.name, f"{tensor.name}_half"
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored))
+        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
 @torch.inference_mode()
-def _compare(engine: OnnxEngine, name: str, module: nn.Module, inputs: dict[str, Tensor]) -> None:
+def _compare(engine: OnnxEngine, name: str, part: "tuple[nn.Module, dict[str, Tensor]]", tolerance: float) -> None:
+    module, inputs = part
     found = engine.run(name, {key: value.numpy() for key, value in inputs.items()})
     wanted: Sequence[Tensor] = module(*inputs.values())
     for ours, theirs in zip(found, wanted, strict=True):
         error = float(np.abs(ours - theirs.numpy()).max() / theirs.abs().max().clamp(min=1e-6))
-        if not error <= _TOLERANCE:
+        if not error <= tolerance:
             raise ValueError(f"the graph {name} differs from torch by {error:.1e} of its largest answer")

@@ -18,6 +18,7 @@ class Exported:
     config: str  # TOML
     stride: int  # of the deep features, pixels
     fine_weight: float  # of the fine features in the online filter's maps, part of the graph
+    bears_bfloat16: bool  # whether runtimes may compute in that format
     outputs: Mapping[str, tuple[str, ...]]  # of each graph, in their order
     provenance: Mapping[str, str]
     sha256: Mapping[str, str]  # of each graph's file

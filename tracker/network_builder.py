@@ -41,9 +41,10 @@ def load_network(
     network.eval()
     fuse_batch_norm(network)
     network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.backbone.to(dtype or inference_dtype(target))
+    chosen = dtype or (inference_dtype(target) if network.bears_bfloat16 else torch.float32)
+    network.backbone.to(chosen)
     if isinstance(network.head, RPNHead):
-        network.head.to(dtype or inference_dtype(target))
+        network.head.to(chosen)
     return network, config
 
 

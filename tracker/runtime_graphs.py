@@ -36,7 +36,7 @@ class GraphRuntime:
             return ()
         features = self._embed([crop])
         size = np.array([size_wh], np.float32)
-        return tuple(part.copy() for part in self.engine.run(CODE, {"deep": features["deep"], "size_wh": size}))
+        return tuple(part.copy() for part in self.engine.run(CODE, {"deep": features["deep"], "object_wh": size}))
 
     def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         """Return what is seen in search crops, see `runtime.Runtime`."""
@@ -92,9 +92,10 @@ class OnnxEngine:
 
 
 class OpenVinoEngine:
-    """Run graphs in OpenVINO, in bfloat16 where the CPU computes it natively.
+    """Run graphs in OpenVINO, in bfloat16 where the CPU computes it natively and the network bears it.
 
-    A graph is compiled for each shape of its inputs when it first comes, which takes a tenth of a second.
+    A graph is compiled for each shape of its inputs when it first comes, which takes a tenth of a second; a batch runs
+    one by one, so that another number of targets needs no other graph.
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
@@ -105,17 +106,27 @@ class OpenVinoEngine:
             raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'") from error
         self._core = openvino.Core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = "bfloat16" if "BF16" in able else "float32"
+        half = exported.bears_bfloat16 and "BF16" in able
+        self.precision = "bfloat16" if half else "float32"
         self._properties = {
-            "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in able else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # two trackers in two processes would be pinned to the same core
         }
         self._paths = {graph: exported.path(folder, graph) for graph in exported.outputs}
         self._requests: dict[tuple[object, ...], Any] = {}
 
     def run(self, graph: str, inputs: Inputs) -> list[Array]:
         """Return the outputs of a graph, see `Engine`."""
+        count = max(len(value) for value in inputs.values())
+        if count == 1:
+            return self._run_one(graph, inputs)
+        singles = ({name: value[at : at + 1] for name, value in inputs.items()} for at in range(count))
+        found = [[part.copy() for part in self._run_one(graph, single)] for single in singles]
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+    def _run_one(self, graph: str, inputs: Inputs) -> list[Array]:
         key = (graph, *(value.shape for value in inputs.values()))
         if key not in self._requests:
             self._requests[key] = self._compile(graph, inputs)

@@ -16,6 +16,7 @@ class Backbone(Protocol):
     """Embed normalised images (N, 3, H, W); see `models.backbones`."""
 
     stride: int
+    bears_bfloat16: bool  # whether it may be computed in that format without changing what a tracker decides
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the deep features."""
@@ -46,6 +47,11 @@ class SiameseNetwork(nn.Module):
     def stride(self) -> int:
         """Pixels of an image that a cell of the deep features moves by."""
         return cast(Backbone, self.backbone).stride
+
+    @property
+    def bears_bfloat16(self) -> bool:
+        """Whether the network may run in bfloat16 without changing what a tracker decides."""
+        return cast(Backbone, self.backbone).bears_bfloat16
 
     def embed(self, images: Tensor) -> Tensor:
         """Return deep features (N, C, h, w) of images (N, 3, H, W)."""

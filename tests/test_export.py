@@ -1,0 +1,221 @@
+"""Exported graphs see what torch sees, and track without it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.videos import moving
+from tracker import builder
+from tracker.builder import load_tracker
+from tracker.config import parse
+from tracker.export import export
+from tracker.exported import Exported, read_card
+from tracker.interface import Prediction
+from tracker.models.backbones import fuse_batch_norm
+from tracker.models.siamese import SiameseNetwork
+from tracker.network_builder import build_network
+from tracker.runtime import Seen
+from tracker.runtime_graphs import GraphRuntime, OnnxEngine, OpenVinoEngine
+from tracker.runtime_torch import TorchRuntime
+from tracker.siamese_tracker import SiameseTracker, update_many
+
+ROOT = Path(__file__).parent.parent
+MODELS = ["siamrpn_mobile", "siamfc_alexnet", "mobilenetv3_online"]
+# Of the largest answer. OpenVINO may compute in bfloat16, which keeps 8 bits, over dozens of layers.
+TOLERANCES = {"onnx": 1e-4, "openvino": 0.2}
+
+
+def fresh(model: str) -> tuple[SiameseNetwork, str]:
+    """Return a network with drawn weights, as it runs while tracking, and its configuration."""
+    text = (ROOT / "configs" / f"{model}.toml").read_text(encoding="utf-8")
+    torch.manual_seed(0)
+    network = build_network(parse(text)).eval()
+    fuse_batch_norm(network)
+    return network, text
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[TorchRuntime, Path]:
+    """Return a network in torch and the folder of its graphs."""
+    network, text = fresh(request.param)
+    folder = tmp_path_factory.mktemp("graphs") / request.param
+    exported = export(network, text, folder, {"from": "a test"})
+    return TorchRuntime(network, exported.fine_weight), folder
+
+
+def engine_of(name: str, folder: Path, exported: Exported) -> GraphRuntime:
+    engine = (OnnxEngine if name == "onnx" else OpenVinoEngine)(folder, exported, 1)
+    return GraphRuntime(engine, exported)
+
+
+def crops(count: int, side: int) -> list[np.ndarray]:
+    return [*np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)]
+
+
+def assert_alike(found: Seen, wanted: Seen, tolerance: float) -> None:
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            assert ours.shape == theirs.shape and ours.dtype == np.float32
+            assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_graphs_see_what_torch_sees(pair: tuple[TorchRuntime, Path], engine: str) -> None:
+    in_torch, folder = pair
+    exported = read_card(folder)
+    runtime = engine_of(engine, folder, exported)
+    config = parse(exported.config)
+    side = config.crop.search_size if config.crop else 241
+    tolerance = TOLERANCES[engine]
+    code = in_torch.encode(crops(1, config.crop.template_size)[0], (50.0, 70.0)) if config.crop else ()
+    if config.crop:
+        ours = runtime.encode(crops(1, config.crop.template_size)[0], (50.0, 70.0))
+        assert len(ours) == len(code)
+        for found, wanted in zip(ours, code, strict=True):
+            assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()
+    for count in (1, 3):
+        pictures = crops(count, side)
+        assert_alike(runtime.see(pictures, ()), in_torch.see(pictures, ()), tolerance)
+        if code:
+            assert_alike(runtime.see(pictures, [code] * count), in_torch.see(pictures, [code] * count), tolerance)
+
+
+def test_what_was_seen_stays_when_the_network_looks_again(pair: tuple[TorchRuntime, Path]) -> None:
+    _, folder = pair
+    runtime = engine_of("openvino", folder, read_card(folder))
+    config = parse(runtime.exported.config)
+    side = config.crop.search_size if config.crop else 241
+    seen = runtime.see(crops(1, side), ())
+    before = seen.maps.copy()
+    runtime.see([255 - crop for crop in crops(1, side)], ())
+    assert np.array_equal(seen.maps, before)
+
+
+def predictions(tracker: SiameseTracker) -> list[Prediction]:
+    (first, box), *rest = moving(8, (4.0, 2.0))
+    tracker.init(first, box)
+    return [tracker.update(frame) for frame, _ in rest]
+
+
+@pytest.mark.parametrize("model", ["siamrpn_resnet18", "mobilenetv3_online", "siamfc_alexnet"])
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_shipped_graphs_track_as_torch_does(model: str, runtime: builder.RuntimeName) -> None:
+    wanted = predictions(load_tracker(model, "cpu", runtime="torch"))
+    for ours, theirs in zip(predictions(load_tracker(model, "cpu", runtime=runtime)), wanted, strict=True):
+        # The tolerance of half precision: decisions, not digits.
+        assert np.hypot(ours.box.cx - theirs.box.cx, ours.box.cy - theirs.box.cy) < 1
+        assert ours.box.w == pytest.approx(theirs.box.w, rel=0.03)
+        assert ours.score == pytest.approx(theirs.score, abs=0.05)
+
+
+def test_targets_share_the_graphs() -> None:
+    tracker = load_tracker("mobilenetv3_online", "cpu", runtime="onnx")
+    (first, box), (second, _) = moving(2, (4.0, 2.0))
+    others = [tracker.fork() for _ in range(3)]
+    for one in others:
+        one.init(first, box)
+    found = update_many(others, second)
+    assert all(one.box.to_xywh() == pytest.approx(found[0].box.to_xywh(), abs=0.01) for one in found)
+
+
+def test_weights_in_half_precision_take_half_the_size(tmp_path: Path) -> None:
+    network, text = fresh("mobilenetv3_online")
+    full = export(network, text, tmp_path / "full", {})
+    half = export(network, text, tmp_path / "half", {}, half=True)
+    sizes = [one.path(tmp_path / name, "backbone").stat().st_size for name, one in (("full", full), ("half", half))]
+    assert sizes[1] < 0.7 * sizes[0]  # the graph itself is as long
+    picture = crops(1, 241)
+    both = [engine_of("onnx", tmp_path / name, one).see(picture, ()) for name, one in (("full", full), ("half", half))]
+    assert_alike(both[1], both[0], 1e-2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    copy = tmp_path / "graphs"
+    shutil.copytree(ROOT / "weights" / "graphs" / "mobilenetv3_online", copy)
+    return copy
+
+
+def test_graph_that_was_changed_is_refused(folder: Path) -> None:
+    path = folder / "backbone.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ValueError, match=r"backbone.onnx was changed .*export the model again"):
+        load_tracker(folder, "cpu", runtime="onnx")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"backbone.onnx is missing; export the model again"):
+        load_tracker(folder, "cpu", runtime="onnx")
+
+
+def test_graphs_of_another_version_are_refused(folder: Path) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | {"format": "siamtrack-graphs-0"}))
+    with pytest.raises(ValueError, match=r"model.json is of another version than siamtrack-graphs-1"):
+        load_tracker(folder, "cpu", runtime="onnx")
+    (folder / "model.json").write_text("{")
+    with pytest.raises(ValueError, match=r"cannot read .*model.json"):
+        load_tracker(folder, "cpu", runtime="onnx")
+
+
+def test_setting_that_is_part_of_the_graph_cannot_be_changed(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"online.fine_weight = 1.0, not 0.5; use --runtime torch, or export"):
+        load_tracker(folder, "cpu", ["online.fine_weight=0.5"], runtime="onnx")
+    assert load_tracker(folder, "cpu", ["online.gate=0.6"], runtime="onnx").localiser.config.gate == 0.6
+
+
+@pytest.mark.parametrize(("runtime", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_runtime_that_is_not_installed_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: builder.RuntimeName, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"not installed: pip install 'siamtrack\[{runtime}\]'"):
+        load_tracker(folder, "cpu", runtime=runtime)
+
+
+def test_model_without_graphs_says_how_to_get_them() -> None:
+    weights = ROOT / "weights" / "mobilenetv3_online.safetensors"
+    with pytest.raises(ValueError, match=r"onnx needs exported graphs, .*siamtrack export makes them"):
+        load_tracker(weights, "cpu", runtime="onnx")
+    with pytest.raises(ValueError, match="unknown runtime 'tpu'; use one of auto, torch, onnx, openvino"):
+        load_tracker(weights, "cpu", runtime="tpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="onnx runs on the CPU, not on 'cuda'"):
+        load_tracker("mobilenetv3_online", "cuda", runtime="onnx")
+
+
+@pytest.mark.parametrize(
+    ("installed", "device", "graphs", "wanted"),
+    [
+        ({"openvino", "onnxruntime"}, "cpu", True, "openvino"),
+        ({"onnxruntime"}, "auto", True, "onnx"),
+        ({"torch"}, "cpu", True, "torch"),
+        ({"openvino", "onnxruntime", "torch"}, "cpu", False, "torch"),
+        ({"openvino", "torch"}, "cuda:0", True, "torch"),
+    ],
+)
+def test_auto_takes_the_fastest_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], device: str, graphs: bool, wanted: str
+) -> None:
+    monkeypatch.setattr(builder, "find_spec", lambda name: name if name in installed else None)
+    assert builder._choose(Path("graphs") if graphs else None, device) == wanted
+
+
+def test_tracking_needs_no_torch() -> None:
+    code = """
+import sys
+for name in ("torch", "numba", "openvino"):
+    sys.modules[name] = None  # importing it fails, as where it is not installed
+import numpy as np
+from tracker import Box, load_tracker
+tracker = load_tracker("mobilenetv3_online", runtime="onnx")
+frame = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+tracker.init(frame, Box.from_xywh(100, 80, 40, 40))
+print(tracker.update(frame).score > 0.9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "True", done.stderr
