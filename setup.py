@@ -41,7 +41,7 @@ setup(
     package_data={
         "tracker": ["py.typed"],
         "tracker.assets": ["demo.mp4", "demo_boxes.csv", "README.md"],
-        "tracker.weights": ["*.safetensors", "README.md"],
+        "tracker.weights": ["*.safetensors", "README.md", "graphs/*/*"],
         "tracker.configs": ["*.toml"],
     },
     install_requires=[

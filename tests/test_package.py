@@ -81,6 +81,9 @@ def test_installed_wheel_holds_weights_configs_and_assets(tmp_path: Path) -> Non
         expected = {path.name for path in (ROOT / folder).glob(pattern)}
         assert expected
         assert {path.name for path in (installed / folder).glob(pattern)} == expected
+    graphs = {path.relative_to(ROOT / "weights") for path in (ROOT / "weights" / "graphs").rglob("*.onnx")}
+    assert graphs
+    assert {path.relative_to(installed / "weights") for path in installed.rglob("*.onnx")} == graphs
     assert {path.name for path in (installed / "assets").iterdir()} == {"demo.mp4", "demo_boxes.csv", "README.md"}
     assert (installed / "py.typed").exists()
     modules = {path.relative_to(ROOT / "tracker") for path in (ROOT / "tracker").rglob("*.py")}

@@ -78,7 +78,8 @@ def _load_in_torch(
     if threads is not None:
         torch.set_num_threads(threads)
     network, config = load_network(name_or_path, device, overrides)
-    _log.info("%s in torch on %s", config.description, network.mean.device)
+    dtype = str(next(network.backbone.parameters()).dtype).removeprefix("torch.")
+    _log.info("%s: torch on %s, %s", config.description, network.mean.device, dtype)
     return build_tracker(network, config)
 
 
@@ -91,7 +92,7 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
             f"not {_fine_weight(config)}; use --runtime torch, or export the model with that setting"
         )
     engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
-    _log.info("%s in %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
+    _log.info("%s: %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
     return SiameseTracker(build_localiser(GraphRuntime(engine, exported), config), config.lost)
 
 

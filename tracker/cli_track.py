@@ -1,5 +1,6 @@
 """`siamtrack track`: follow objects through a source and write what was found."""
 
+import logging
 import os
 import signal
 import sys
@@ -121,6 +122,8 @@ def _track(options: _Options) -> int:
     from tracker.frames import open_frames
     from tracker.window import Window
 
+    if not options.quiet:
+        logging.getLogger("tracker.builder").setLevel(logging.INFO)  # it says what computes the network
     with ExitStack() as inputs:
         frames = inputs.enter_context(open_frames(options.source, options.start, options.end))
         # Before the first frame: a live source should not run on while the model loads.
