@@ -1,0 +1,166 @@
+"""Race our models, in every runtime that is installed, against the trackers of OpenCV.
+
+    python -m benchmarks.speed --out benchmarks/speed.md [--peer-files FOLDER] [--picture benchmarks/speed.png]
+
+All follow the clip that comes with the package, scaled to 640x480, each from its true box, one thread each. They take
+turns, a stretch of frames each, so that whatever slows the machine slows all; the first stretch of each warms up and is
+not counted. "update" is all of it, crop to box; "of Nano" is the median over that of OpenCV's TrackerNano in the same
+run. AUC is the success AUC on the OTB seven that is written in the weight file; peers' were measured with
+`python -m benchmarks.development --peer NAME`. CSRT, KCF and MOSSE need opencv-contrib-python, and TrackerNano its ONNX
+files, see benchmarks/peers.py; those that are not there are left out, with a line that says so.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.correlation import machine
+from benchmarks.peers import PEERS, make_peer
+from benchmarks.report import publish
+from benchmarks.stages import clip
+from tracker.builder import load_tracker
+from tracker.geometry import Box, iou
+from tracker.interface import Frame, Tracker
+from tracker.zoo import find_graphs, zoo
+
+SIZE_WH = (640, 480)
+STRETCH = 20  # updates between two turns
+RUNTIMES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+PEER_AUC = {"nano": 0.669, "csrt": 0.605}  # measured on the OTB seven; no figure for the others
+NANO = "OpenCV nano"
+
+
+@dataclass
+class Racer:
+    """Hold a tracker, what it is, and its times so far."""
+
+    name: str
+    tracker: Tracker
+    auc: float | None
+    times_s: list[float] = field(default_factory=list)
+    inits_s: list[float] = field(default_factory=list)
+    overlaps: list[float] = field(default_factory=list)
+
+    def run(self, frames: Sequence[Frame], boxes: Sequence[Box]) -> None:
+        """Start on the first frame and follow through the others."""
+        start = time.perf_counter()
+        self.tracker.init(frames[0], boxes[0])
+        self.inits_s.append(time.perf_counter() - start)
+        for frame, box in zip(frames[1:], boxes[1:], strict=True):
+            start = time.perf_counter()
+            prediction = self.tracker.update(frame)
+            self.times_s.append(time.perf_counter() - start)
+            self.overlaps.append(iou(prediction.box, box))
+
+
+def racers(peer_files: Path | None) -> tuple[list[Racer], list[str]]:
+    """Return all that can race here, and why others cannot."""
+    found, missing = [], []
+    for card in zoo():
+        for runtime, package in RUNTIMES.items():
+            if find_spec(package) is None or (runtime != "torch" and find_graphs(card.name) is None):
+                missing.append(f"{card.name} in {runtime}: {package} or the graphs are not there")
+                continue
+            tracker = load_tracker(card.name, "cpu", runtime=runtime, threads=1)  # type: ignore[arg-type]
+            found.append(Racer(f"{card.name}, {runtime}", tracker, card.metrics.get("otb_auc")))
+    for peer in PEERS:
+        try:
+            found.append(Racer(f"OpenCV {peer}", make_peer(peer, peer_files), PEER_AUC.get(peer)))
+        except ValueError as error:
+            missing.append(f"OpenCV {peer}: {error}")
+    return found, missing
+
+
+def race(entered: Sequence[Racer], frames: Sequence[Frame], boxes: Sequence[Box], rounds: int) -> None:
+    """Let all take turns; the first round warms up."""
+    starts = range(0, len(frames) - STRETCH - 1, STRETCH)
+    for count in range(rounds + 1):
+        first = starts[count % len(starts)]
+        for racer in entered:
+            racer.run(frames[first : first + STRETCH + 1], boxes[first : first + STRETCH + 1])
+            if count == 0:
+                racer.times_s.clear()
+                racer.inits_s.clear()
+                racer.overlaps.clear()
+
+
+def table(entered: Sequence[Racer]) -> Iterator[str]:
+    """Yield the table, the fastest first."""
+    nano = next((float(np.median(racer.times_s)) for racer in entered if racer.name == NANO), None)
+    yield "| tracker | update, median ms | p95 ms | of Nano | init ms | OTB AUC | overlap here |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for racer in sorted(entered, key=lambda one: np.median(one.times_s)):
+        median, p95 = np.percentile(racer.times_s, (50, 95)) * 1e3
+        of_nano = f"{median / nano / 1e3:.2f}" if nano else "-"
+        auc = f"{racer.auc:.3f}" if racer.auc is not None else "-"
+        init = float(np.median(racer.inits_s)) * 1e3
+        overlap = float(np.mean(racer.overlaps))
+        yield f"| {racer.name} | {median:.2f} | {p95:.2f} | {of_nano} | {init:.1f} | {auc} | {overlap:.2f} |"
+
+
+def draw(entered: Sequence[Racer], path: Path) -> None:
+    """Draw accuracy over speed for all whose accuracy is known."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    known = [racer for racer in entered if racer.auc is not None]
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for racer in known:
+        assert racer.auc is not None
+        x = 1 / float(np.median(racer.times_s))
+        colour = "tab:gray" if racer.name.startswith("OpenCV") else "tab:blue"
+        axes.scatter(x, racer.auc, color=colour)
+        axes.annotate(racer.name, (x, racer.auc), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("updates a second, one thread")
+    axes.set_ylabel("success AUC, seven OTB sequences")
+    axes.grid(alpha=0.3, which="both")
+    axes.margins(x=0.25, y=0.15)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def report(args: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the report."""
+    frames, boxes = clip(SIZE_WH)
+    entered, missing = racers(args.peer_files)
+    race(entered, frames, boxes, args.rounds)
+    yield "# Speed"
+    yield ""
+    yield "Written by `python -m benchmarks.speed --out benchmarks/speed.md`, which says how to read it."
+    yield ""
+    yield f"{machine()} OpenCV {cv2.__version__}. One thread each; {args.rounds * STRETCH} updates each."
+    yield ""
+    yield from table(entered)
+    if missing:
+        yield ""
+        yield "Not there: " + "; ".join(missing) + "."
+    if args.picture:
+        draw(entered, args.picture)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and race."""
+    parser = argparse.ArgumentParser(description="Race our trackers against those of OpenCV.")
+    parser.add_argument("--peer-files", type=Path, help="folder of the nano tracker's ONNX files")
+    parser.add_argument("--rounds", type=int, default=8, help=f"turns of {STRETCH} updates (default: 8)")
+    parser.add_argument("--picture", type=Path, help="also draw accuracy over speed into this file")
+    parser.add_argument("--out", type=Path, help="also write the report to this file")
+    args = parser.parse_args(argv)
+    if args.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {args.rounds}")
+    cv2.setNumThreads(1)
+    return publish(report(args), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
