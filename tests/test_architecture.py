@@ -32,7 +32,7 @@ LAYERS = (
     ("siamese_tracker",),
     ("network_builder", "export", "evaluation"),
     ("builder",),
-    ("evaluation_toolkit", "training.watch"),
+    ("evaluation_toolkit", "training.watch", "quantise"),
     ("training.run",),
     ("cli_track", "cli_eval", "cli_train", "cli_data", "cli_export"),
     ("cli",),

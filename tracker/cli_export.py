@@ -9,11 +9,16 @@ import typer
 def export_command(
     model: Annotated[str, typer.Argument(help="Model name (see `siamtrack models`) or weight file.")],
     out: Annotated[Path, typer.Option(help="Folder for the graphs; `--model` takes it.")],
+    int8: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Quantise to 8 bits, with ranges seen on the tracks of DATA/tracks.jsonl."),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> None:
     """Write a model as ONNX graphs for ONNX Runtime and OpenVINO, and check that they see what torch does."""
     from importlib.util import find_spec
+    from tempfile import TemporaryDirectory
 
     if find_spec("torch") is None:
         raise ValueError("exporting needs torch: pip install 'siamtrack[export]'")
@@ -22,11 +27,19 @@ def export_command(
     from tracker import checkpoint
     from tracker.config import to_toml
     from tracker.export import export
+    from tracker.exported import read_card
     from tracker.network_builder import load_network
+    from tracker.quantise import quantise
     from tracker.zoo import find_weights
 
     network, config = load_network(model, "cpu", overrides or (), torch.float32)
     provenance = checkpoint.load(find_weights(model)).provenance
-    exported = export(network, to_toml(config), out, provenance, half)
+    if int8 is None:
+        export(network, to_toml(config), out, provenance, half)
+    else:
+        with TemporaryDirectory() as whole:
+            export(network, to_toml(config), Path(whole), provenance)
+            quantise(Path(whole), int8, out)
+    exported = read_card(out)
     size = sum(exported.path(out, graph).stat().st_size for graph in exported.outputs)
     typer.echo(f"{', '.join(exported.outputs)}: {size / 1e6:.1f} MB in {out}", err=True)

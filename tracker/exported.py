@@ -22,6 +22,7 @@ class Exported:
     outputs: Mapping[str, tuple[str, ...]]  # of each graph, in their order
     provenance: Mapping[str, str]
     sha256: Mapping[str, str]  # of each graph's file
+    precision: str = "float32"  # of the graphs' convolutions; "int8" where they were quantised
     format: str = FORMAT
 
     def path(self, folder: Path, graph: str) -> Path:

@@ -58,9 +58,7 @@ class GraphRuntime:
 
 
 class OnnxEngine:
-    """Run graphs in ONNX Runtime, in float32."""
-
-    precision = "float32"
+    """Run graphs in ONNX Runtime."""
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         """Load all graphs. Raises ValueError where ONNX Runtime is not installed."""
@@ -80,13 +78,14 @@ class OnnxEngine:
             )
             for graph in exported.outputs
         }
-        self._inputs = {
+        self.precision = exported.precision
+        self.inputs = {
             graph: {given.name for given in session.get_inputs()} for graph, session in self._sessions.items()
         }
 
     def run(self, graph: str, inputs: Inputs) -> list[Array]:
         """Return the outputs of a graph, see `Engine`."""
-        wanted = {name: value for name, value in inputs.items() if name in self._inputs[graph]}
+        wanted = {name: value for name, value in inputs.items() if name in self.inputs[graph]}
         found: list[Array] = self._sessions[graph].run(None, wanted)
         return found
 
@@ -107,7 +106,8 @@ class OpenVinoEngine:
         self._core = openvino.Core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = exported.bears_bfloat16 and "BF16" in able
-        self.precision = "bfloat16" if half else "float32"
+        rest = "bfloat16" if half else "float32"
+        self.precision = rest if exported.precision == "float32" else f"{exported.precision} and {rest}"
         self._properties = {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": threads,

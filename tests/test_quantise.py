@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.test_export import engine_of, fresh
+from tests.videos import paint
+from tracker.export import export
+from tracker.exported import read_card
+from tracker.geometry import Box
+from tracker.quantise import quantise
+
+
+def write_tracks(folder: Path, videos: int) -> Path:
+    folder.mkdir()
+    rows = []
+    for at in range(videos):
+        frames = []
+        for step in (0, 1):
+            box = Box(120 + 4 * at + 3 * step, 100, 40, 50)
+            cv2.imwrite(str(folder / f"{at}_{step}.png"), paint(box)[..., ::-1])
+            frames.append({"image": f"{at}_{step}.png", "box": list(box.to_xywh())})
+        rows.append({"video": f"v{at}", "track": "1", "class": "square", "frames": frames})
+    (folder / "tracks.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return folder
+
+
+def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) -> None:
+    network, text = fresh("siamfc_alexnet")
+    export(network, text, tmp_path / "whole", {"from": "a test"})
+    quantise(tmp_path / "whole", write_tracks(tmp_path / "data", 16), tmp_path / "small")
+    whole, small = (read_card(tmp_path / name) for name in ("whole", "small"))
+    assert (whole.precision, small.precision) == ("float32", "int8")
+    assert small.provenance == whole.provenance
+    sizes = [(tmp_path / name / "backbone.onnx").stat().st_size for name in ("whole", "small")]
+    assert sizes[1] < 0.3 * sizes[0]
+    assert small.sha256["head"] == whole.sha256["head"]
+    pictures = [paint(Box(128, 128, 60, 60))[:240, :240]]
+    pictures = [cv2.resize(picture, (255, 255)) for picture in pictures]
+    wanted = engine_of("onnx", tmp_path / "whole", whole).see(pictures, ()).maps
+    for engine in ("onnx", "openvino"):
+        runtime = engine_of(engine, tmp_path / "small", small)
+        found = runtime.see(pictures, ()).maps
+        error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+        assert 1e-4 < error < 0.1  # it is quantised, and little is lost
+        assert runtime.engine.precision.startswith("int8")
+
+
+def test_too_few_tracks_are_refused(tmp_path: Path) -> None:
+    network, text = fresh("mobilenetv3_online")
+    export(network, text, tmp_path / "whole", {})
+    with pytest.raises(ValueError, match="needs tracks of 16 videos or more to see ranges on, got 3"):
+        quantise(tmp_path / "whole", write_tracks(tmp_path / "data", 3), tmp_path / "small")
