@@ -106,25 +106,35 @@ def table(entered: Sequence[Racer]) -> Iterator[str]:
 
 
 def draw(entered: Sequence[Racer], path: Path) -> None:
-    """Draw accuracy over speed for all whose accuracy is known."""
+    """Draw accuracy over speed for all whose accuracy is known; a line joins the runtimes of one model."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    known = [racer for racer in entered if racer.auc is not None]
+    models: dict[str, list[Racer]] = {}
+    for racer in sorted(entered, key=lambda one: -float(np.median(one.times_s))):
+        if racer.auc is not None:
+            models.setdefault(racer.name.partition(",")[0], []).append(racer)
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for racer in known:
-        assert racer.auc is not None
-        x = 1 / float(np.median(racer.times_s))
-        colour = "tab:gray" if racer.name.startswith("OpenCV") else "tab:blue"
-        axes.scatter(x, racer.auc, color=colour)
-        axes.annotate(racer.name, (x, racer.auc), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for model, runs in models.items():
+        colour = "tab:gray" if model.startswith("OpenCV") else None
+        speeds, scores = [1 / float(np.median(run.times_s)) for run in runs], [run.auc for run in runs]
+        (line,) = axes.plot(speeds, scores, marker="o", color=colour)
+        small = {"textcoords": "offset points", "fontsize": 8}
+        for run, speed, score in zip(runs, speeds, scores, strict=True):
+            runtime = run.name.partition(", ")[2]
+            axes.annotate(runtime, (speed, score), xytext=(0, -13), ha="center", color="0.4", **small)
+        axes.annotate(model, (speeds[-1], scores[-1]), xytext=(8, -3), ha="left", color=line.get_color(), **small)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks([20, 50, 100, 200, 400])
     axes.set_xlabel("updates a second, one thread")
     axes.set_ylabel("success AUC, seven OTB sequences")
-    axes.grid(alpha=0.3, which="both")
-    axes.margins(x=0.25, y=0.15)
+    axes.grid(alpha=0.3)
+    axes.margins(x=0.15, y=0.15)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
