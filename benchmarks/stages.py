@@ -39,6 +39,7 @@ from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser
 from tracker.models import graphs, online_filter
 from tracker.online import PlaceModel
 from tracker.rpn_localiser import RPNLocaliser
+from tracker.runtime_graphs import GraphRuntime
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
 from tracker.zoo import zoo
@@ -48,6 +49,7 @@ ASSETS = Path(tracker.__file__).parent / "assets"
 CROP, CASTS, FINE, DEEP = "crop", "batch, normalisation, casts", "backbone to fine", "backbone, fine to deep"
 PROJECTION, PEAK, CORRECTION = "projection", "response, peak", "box correction"
 NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
+NETWORK = "network"  # all of it, where it runs as graphs
 JOIN, CORRELATION, HEAD, DECODE = "joined maps", "correlation", "head", "decode"
 REST, UPDATE, INIT = "rest", "update", "init"
 
@@ -59,7 +61,7 @@ MATRIX_SIDE = 512  # larger ones run no faster per multiply-add
 class Figures:
     """Hold the times of one model and its backbone's work; `stages` has a span for each update in which one ran."""
 
-    work: BackboneWork
+    work: BackboneWork | None  # None where the network runs as graphs
     dtype: torch.dtype
     stages: dict[str, list[Span]] = field(default_factory=lambda: defaultdict(list))
     updates: list[Span] = field(default_factory=list)
@@ -71,38 +73,33 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     """Return what to put clocks on, (owner, attribute, stage), the order being that of an update."""
     localiser = follower.localiser
     runtime = localiser.runtime
-    assert isinstance(runtime, TorchRuntime)
-    network = runtime.network
-    common = [
-        (siamese_tracker, "cut", CROP),
-        (runtime, "see", CASTS),
-        (network.backbone, "features", FINE),
-    ]
-    if runtime.fine_weight:
-        common.append((graphs, "join", JOIN))
+    places: list[tuple[object, str, str]] = [(siamese_tracker, "cut", CROP), (runtime, "see", CASTS)]
+    head: list[tuple[object, str, str]] = []
+    if isinstance(runtime, GraphRuntime):
+        places.append((runtime.engine, "run", NETWORK))
+    elif isinstance(runtime, TorchRuntime):
+        network = runtime.network
+        places.append((network.backbone, "features", FINE))
+        if runtime.fine_weight:
+            places.append((graphs, "join", JOIN))
+        if isinstance(localiser, RPNLocaliser):
+            head = [(network.head, "forward", HEAD)]
+        elif isinstance(localiser, ScaleSearchLocaliser):
+            head = [(network, "forward", CORRELATION)]
+    places += head
     if isinstance(localiser, OnlineLocaliser):
         return [
-            *common,
+            *places,
             *learning(localiser.place),
             (localiser, "locate", PEAK),
             (localiser.box, "correct", CORRECTION),
             (localiser.box, "learn", BOX_LEARNING),
         ]
+    places += learning(localiser.place) if localiser.place else []
     if isinstance(localiser, RPNLocaliser):
-        return [
-            *common,
-            (network.head, "forward", HEAD),
-            *(learning(localiser.place) if localiser.place else []),
-            (localiser, "locate", DECODE),
-        ]
+        return [*places, (localiser, "locate", DECODE)]
     if isinstance(localiser, ScaleSearchLocaliser):
-        return [
-            *common,
-            (network, "forward", CORRELATION),
-            *(learning(localiser.place) if localiser.place else []),
-            (localiser.decoder, "decode", DECODE),
-            (localiser, "locate", DECODE),
-        ]
+        return [*places, (localiser.decoder, "decode", DECODE), (localiser, "locate", DECODE)]
     raise ValueError(f"no stages are known of a {type(localiser).__name__}; add them to `places`")
 
 
@@ -119,19 +116,23 @@ def learning(place: PlaceModel) -> list[tuple[object, str, str]]:
 def stage_names(follower: SiameseTracker) -> list[str]:
     """Return the stages of an update of this tracker, in their order."""
     names = list(dict.fromkeys(stage for *_, stage in places(follower)))
-    names.insert(names.index(FINE) + 1, DEEP)
+    if FINE in names:
+        names.insert(names.index(FINE) + 1, DEEP)
     return [*names, REST]
 
 
 @contextmanager
-def clocked(follower: SiameseTracker, boundary: nn.Module) -> Iterator[tuple[StageClock, Callable[[Frame], Any]]]:
+def clocked(
+    follower: SiameseTracker, boundary: nn.Module | None
+) -> Iterator[tuple[StageClock, Callable[[Frame], Any]]]:
     """Put clocks on the stages of a tracker; give the clock and the `update` that it times."""
     clock = StageClock()
     with ExitStack() as undo:
         for owner, name, stage in places(follower):
             undo.enter_context(patch.object(owner, name, clock.wrap(stage, getattr(owner, name))))
-        hook = boundary.register_forward_pre_hook(lambda *_: clock.switch(DEEP))
-        undo.callback(hook.remove)
+        if boundary is not None:
+            hook = boundary.register_forward_pre_hook(lambda *_: clock.switch(DEEP))
+            undo.callback(hook.remove)
         yield clock, clock.wrap(REST, follower.update)
 
 
@@ -150,24 +151,28 @@ def clip(size_wh: tuple[int, int]) -> tuple[list[Frame], list[Box]]:
 
 def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[Box], updates: int) -> Figures:
     """Track pieces of the clip, each from its true box, until there are enough updates; the first piece warms up."""
-    dtype = next(network_of(follower).backbone.parameters()).dtype
     follower.init(frames[0], boxes[0])
-    figures = Figures(backbone_work(follower, frames[1]), dtype)
+    if isinstance(follower.localiser.runtime, TorchRuntime):
+        dtype = next(network_of(follower).backbone.parameters()).dtype
+        figures = Figures(backbone_work(follower, frames[1]), dtype)
+    else:
+        figures = Figures(None, torch.float32)
     starts = range(0, len(frames) - PASS_UPDATES, PASS_UPDATES)
     count = 0
     while len(figures.updates) < updates:
         start = starts[count % len(starts)]
-        measured = figures if count else Figures(figures.work, dtype)
+        measured = figures if count else Figures(figures.work, figures.dtype)
         wanted = min(PASS_UPDATES, updates - len(figures.updates))
         measured.inits.append(span(lambda at=start: follower.init(frames[at], boxes[at])))
         _time_updates(follower, frames[start + 1 : start + 1 + wanted], measured)
-        _time_products(measured)
+        if figures.work is not None:
+            _time_products(measured)
         count += 1
     return figures
 
 
 def _time_updates(follower: SiameseTracker, frames: Sequence[Frame], figures: Figures) -> None:
-    with clocked(follower, figures.work.boundary) as (clock, update):
+    with clocked(follower, figures.work.boundary if figures.work else None) as (clock, update):
         for frame in frames:
             clock.spent.clear()
             update(frame)
@@ -220,6 +225,7 @@ def limit_table(figures: Figures) -> Iterator[str]:
     for dtype, rate in rates.items():
         yield f"| matrix product, {side} | {macs / 1e6:.0f} | {_name(dtype)} | {rate:.1f} | |"
     work, fine, deep = figures.work, figures.stages[FINE], figures.stages[DEEP]
+    assert work is not None
     both = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(fine, deep, strict=True)]
     for label, parts, spans in (
         (FINE, work.fine_macs, fine),
@@ -242,6 +248,7 @@ def _name(dtype: torch.dtype) -> str:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="name or weight file; repeatable (default: the whole zoo)")
+    parser.add_argument("--runtime", action="append", help="repeatable (default: torch and openvino)")
     parser.add_argument("--size", default="640x480", help="of the frames, width x height (default: 640x480)")
     parser.add_argument("--updates", type=int, default=500, help="to time, of each model (default: 500)")
     parser.add_argument("--out", type=Path, help="also write the report to this file")
@@ -257,8 +264,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def report(arguments: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the report, model by model. Raises ValueError for a model that cannot be loaded."""
+    names = arguments.model or [card.name for card in zoo()]
     followers = {
-        name: load_tracker(name, "cpu", runtime="torch") for name in arguments.model or [card.name for card in zoo()]
+        f"{name}, {runtime}": load_tracker(name, "cpu", runtime=runtime)
+        for name in names
+        for runtime in arguments.runtime or ("torch", "openvino")
     }
     frames, boxes = clip(arguments.size_wh)
     yield "# Stages of an update\n"
@@ -269,8 +279,9 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
         yield f"## {name}\n"
         yield from stage_table(stage_names(follower), figures)
         yield ""
-        yield from limit_table(figures)
-        yield ""
+        if figures.work is not None:
+            yield from limit_table(figures)
+            yield ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -171,3 +171,13 @@ def test_what_is_wrong_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             stages.main(options)
         assert complaint in capsys.readouterr().err
+
+
+def test_graphs_have_one_stage_for_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "resnet18_online", "--runtime", "onnx", "--updates", "3", "--size", "320x240"]
+    assert stages.main(options) == 0
+    printed = capsys.readouterr().out
+    assert "## resnet18_online, onnx" in printed
+    table = rows(printed)
+    assert list(table)[2:5] == ["crop", "batch, normalisation, casts", "network"]
+    assert "matrix product" not in printed  # what it can be compared with is not known
