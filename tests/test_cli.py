@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tracker
-from tracker import cli_track, zoo
+from tracker import zoo
 from tracker.cli import main
 from tracker.geometry import Box
 from tracker.interface import Frame, Prediction
@@ -485,15 +485,6 @@ def test_python_m_runs_the_command_line() -> None:
     )
     assert finished.returncode == 2
     assert finished.stderr == "siamtrack: error: Missing argument 'SOURCE'.\n"
-
-
-@pytest.mark.parametrize(
-    ("cores", "busy", "wanted"), [(2, 0.1, 2), (2, 1.9, 1), (2, 6.0, 1), (16, 0.0, 4), (8, 5.2, 3), (1, 0.0, 1)]
-)
-def test_threads_are_the_free_cores(monkeypatch: pytest.MonkeyPatch, cores: int, busy: float, wanted: int) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(cores), raising=False)
-    monkeypatch.setattr("os.getloadavg", lambda: (busy, 0.0, 0.0), raising=False)
-    assert cli_track._free_threads() == wanted
 
 
 def test_threads_and_runtime_can_be_given(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:

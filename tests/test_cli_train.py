@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tracker import threads
 from tracker.cli import main
 from tracker.training import run
 
@@ -32,13 +33,14 @@ def train(*options: str, data: str = "data") -> int:
     return main(["train", "a.toml", "--data", data, "--out", "out", *options])
 
 
-def test_options_reach_the_training(calls: list[tuple[object, ...]]) -> None:
+def test_options_reach_the_training(calls: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "free_threads", lambda: 3)
     assert train() == 0
     options = ["--workers", "3", "--threads", "4", "--set", "a.b=1", "--set", "c=d", "--init", "w.safetensors"]
     watched = ["--validation", "videos", "--validate-every", "50", "--tensorboard"]
     assert train(*options, *watched) == 0
     folders = (Path("a.toml"), Path("data"), Path("out"))
-    plain = run.RunOptions(workers=1, threads=2)
+    plain = run.RunOptions(workers=1, threads=3)
     told = run.RunOptions(3, 4, Path("w.safetensors"), Path("videos"), validate_every=50, tensorboard=True)
     assert calls == [(*folders, [], plain), (*folders, ["a.b=1", "c=d"], told)]
 

@@ -1,7 +1,6 @@
 """`siamtrack track`: follow objects through a source and write what was found."""
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -85,20 +84,11 @@ def track_command(  # typer reads the options of a command from its parameters
     for output in (save, boxes):
         if output is not None and _same_file(Path(source), output):
             raise ValueError(f"{output} is the source itself; write to another file")
+    from tracker.threads import free_threads
+
     engine = cast("RuntimeName", runtime)  # load_tracker refuses what is none
-    free = threads or _free_threads()
+    free = threads or free_threads()
     return _track(_Options(source, targets, start, end, save, boxes, show, model, device, engine, free, quiet))
-
-
-def _free_threads() -> int:
-    """Return how many cores nobody uses, from 1 to 4.
-
-    Threads that wait for a core which another program holds make all of them wait: on a machine whose two cores were
-    busy, two threads took five times as long as one.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # neither is on every system
-    return max(1, min(4, round(cores - busy)))
 
 
 def _same_file(a: Path, b: Path) -> bool:

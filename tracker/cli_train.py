@@ -29,7 +29,9 @@ def train_command(
     validate_every: Annotated[int, typer.Option(help="Steps between two looks at --validation", min=1)] = 1000,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into --out")] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare pairs; 0: none beside the network's", min=0)] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of the network", min=1)] = 2,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the network; as many as cores are free, up to 4, if not given", min=1)
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> int:
     """Train a network on tracks; a run that was stopped goes on where it was.
@@ -37,10 +39,11 @@ def train_command(
     In several processes, on one machine or many: torchrun --nproc-per-node 2 -m tracker train ...; `train.batch` is
     then the templates of each.
     """
+    from tracker.threads import free_threads
     from tracker.training.distributed import process_group, rank
     from tracker.training.run import RunOptions, train
 
-    options = RunOptions(workers, threads, init, validation, validate_every, tensorboard=tensorboard)
+    options = RunOptions(workers, threads or free_threads(), init, validation, validate_every, tensorboard=tensorboard)
     try:
         with process_group():
             for line in train(config, data, out, overrides or (), options):

@@ -1,9 +1,23 @@
-"""Keep the linear algebra of NumPy and OpenCV on one thread while tracking."""
+"""How many threads to use, and how to keep the linear algebra of NumPy and OpenCV on one while tracking."""
 
+import os
 from contextlib import AbstractContextManager
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
+
+_MOST = 4  # beyond, a network of this size gains little
+
+
+def free_threads() -> int:
+    """Return how many cores nobody uses, from 1 to 4.
+
+    Threads that wait for a core which another program holds make all of them wait: on a machine whose two cores were
+    busy, two threads took five times as long as one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # neither is on every system
+    return max(1, min(_MOST, round(cores - busy)))
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
