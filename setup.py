@@ -49,7 +49,7 @@ setup(
         "numpy>=2",
         "onnxruntime>=1.20",
         # The headless build: opencv-python also needs the system's libGL, which bare servers lack.
-        "opencv-python-headless>=4.10",
+        "opencv-python-headless>=4.11",
         "rich>=13",
         "safetensors>=0.5",
         "threadpoolctl>=3.5",

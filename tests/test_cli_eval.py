@@ -116,7 +116,10 @@ def test_results_of_other_weights_are_not_taken_for_these(
     assert evaluate(otb, model=str(tmp_path / "mine.safetensors")) == 0
     (tmp_path / "mine.safetensors").write_text("2")
     assert evaluate(otb, model=str(tmp_path / "mine.safetensors")) == 2
-    assert "holds results of other weights named 'mine'; give another --results" in capsys.readouterr().err
+    assert (
+        "holds results of other weights, or of another runtime, named 'mine'; give another --results"
+        in capsys.readouterr().err
+    )
 
 
 def test_got10k_has_ao_and_sr(tmp_path: Path, loaded: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tracker.builder import load_tracker
 from tracker.config import parse
 from tracker.export import export
 from tracker.exported import Exported, read_card
+from tracker.geometry import Box
 from tracker.interface import Prediction
 from tracker.models.backbones import fuse_batch_norm
 from tracker.models.siamese import SiameseNetwork
@@ -158,6 +160,12 @@ def test_graphs_of_another_version_are_refused(folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(card | {"format": "siamtrack-graphs-0"}))
     with pytest.raises(ValueError, match=r"model.json is of another version than siamtrack-graphs-1"):
         load_tracker(folder, "cpu", runtime="onnx")
+    (folder / "model.json").write_text(json.dumps(card | {"sha256": {}}))
+    with pytest.raises(ValueError, match=r"model.json has no hash of each graph"):
+        load_tracker(folder, "cpu", runtime="onnx")
+    (folder / "model.json").write_text(json.dumps({"format": card["format"], "outputs": {}}))
+    with pytest.raises(ValueError, match=r"model.json does not say what it should"):
+        load_tracker(folder, "cpu", runtime="onnx")
     (folder / "model.json").write_text("{")
     with pytest.raises(ValueError, match=r"cannot read .*model.json"):
         load_tracker(folder, "cpu", runtime="onnx")
@@ -174,7 +182,7 @@ def test_runtime_that_is_not_installed_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: builder.RuntimeName, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf"not installed: pip install 'siamtrack\[{runtime}\]'"):
+    with pytest.raises(ValueError, match="is not installed: pip install"):
         load_tracker(folder, "cpu", runtime=runtime)
 
 
@@ -186,6 +194,50 @@ def test_model_without_graphs_says_how_to_get_them() -> None:
         load_tracker(weights, "cpu", runtime="tpu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="onnx runs on the CPU, not on 'cuda'"):
         load_tracker("mobilenetv3_online", "cuda", runtime="onnx")
+
+
+def test_folder_of_graphs_is_taken_where_there_is_a_gpu_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "_sees_cuda", lambda: True)
+    assert builder.choose_runtime(folder, "auto", "auto") in ("openvino", "onnx")
+    assert builder.choose_runtime("mobilenetv3_online", "auto", "auto") == "torch"
+    with pytest.raises(ValueError, match="holds exported graphs, which torch does not run"):
+        load_tracker(folder, "cpu", runtime="torch")
+
+
+def test_unknown_model_is_that_without_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "find_spec", lambda _name: None)
+    with pytest.raises(ValueError, match="unknown model 'siamrpn'; give a weight file or one of"):
+        load_tracker("siamrpn", "cpu")
+    with pytest.raises(ValueError, match=r"torch is not installed: pip install 'siamtrack\[torch\]'"):
+        load_tracker(ROOT / "weights" / "mobilenetv3_online.safetensors", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("crop.search_size=321", "crop.search_size = 257, not 321"),
+        ("crop.template_size=145", "crop.template_size = 129, not 145"),
+        ("model.backbone=mobilenetv3_small", "model = "),
+    ],
+)
+def test_what_graphs_were_made_for_cannot_be_changed(override: str, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"were made for {name}"):
+        load_tracker("siamrpn_resnet18", "cpu", [override], runtime="onnx")
+
+
+def test_targets_in_two_threads_do_not_mix() -> None:
+    tracker = load_tracker("mobilenetv3_online", "cpu", runtime="openvino")
+    videos = [list(moving(8, step)) for step in ((4.0, 2.0), (-3.0, 1.0))]
+
+    def follow(video: list[tuple[np.ndarray, Box]]) -> list[Prediction]:
+        own = tracker.fork()
+        own.init(*video[0])
+        return [own.update(frame) for frame, _ in video[1:]]
+
+    alone = [follow(video) for video in videos]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(follow, videos))
+    assert together == alone
 
 
 @pytest.mark.parametrize(

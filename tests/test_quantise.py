@@ -33,7 +33,7 @@ def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) 
     quantise(tmp_path / "whole", write_tracks(tmp_path / "data", 16), tmp_path / "small")
     whole, small = (read_card(tmp_path / name) for name in ("whole", "small"))
     assert (whole.precision, small.precision) == ("float32", "int8")
-    assert small.provenance == whole.provenance
+    assert small.provenance.items() > whole.provenance.items() and "tracks.jsonl" in small.provenance["ranges"]
     sizes = [(tmp_path / name / "backbone.onnx").stat().st_size for name in ("whole", "small")]
     assert sizes[1] < 0.3 * sizes[0]
     assert small.sha256["head"] == whole.sha256["head"]

@@ -21,3 +21,15 @@ def test_linear_algebra_has_one_thread_for_a_while() -> None:
         within = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
     after = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
     assert before == after and within == [1] * len(before) and before
+
+
+def test_limit_lasts_until_the_last_one_leaves() -> None:
+    first, second = one_blas_thread(), one_blas_thread()
+    before = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    within = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    second.__exit__(None, None, None)
+    assert within == [1] * len(before)
+    assert before == [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]

@@ -31,7 +31,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:  # PEP 562: torch is imported when a tracker is asked for, not before
+def __getattr__(name: str) -> object:  # PEP 562: what a name needs is imported when it is asked for
     if name not in _HOMES:
         raise AttributeError(f"module 'tracker' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -17,7 +17,7 @@ from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime import Runtime
 from tracker.runtime_graphs import Engine, GraphRuntime, OnnxEngine, OpenVinoEngine
 from tracker.siamese_tracker import SiameseTracker
-from tracker.zoo import find_graphs
+from tracker.zoo import find_graphs, find_weights
 
 if TYPE_CHECKING:
     from tracker.models.siamese import SiameseNetwork
@@ -44,10 +44,10 @@ def load_tracker(
     the CPU; None: one in OpenVINO and ONNX Runtime, and what torch is set to. Raises ValueError naming an unknown
     model, file, device, setting or runtime, or what has to be installed.
     """
-    if runtime not in get_args(RuntimeName):
-        raise ValueError(f"unknown runtime {runtime!r}; use one of {', '.join(get_args(RuntimeName))}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
     graphs = find_graphs(name_or_path)
-    chosen = _choose(graphs, device) if runtime == "auto" else runtime
+    chosen = choose_runtime(name_or_path, device, runtime)
     if chosen == "torch":
         return _load_in_torch(name_or_path, device, overrides, threads)
     if graphs is None:
@@ -57,6 +57,22 @@ def load_tracker(
     if device not in ("auto", "cpu"):
         raise ValueError(f"{chosen} runs on the CPU, not on {device!r}; use --runtime torch")
     return _load_graphs(graphs, chosen, overrides, threads or 1)
+
+
+def choose_runtime(name_or_path: str | Path | None, device: str, runtime: RuntimeName) -> str:
+    """Return the runtime that `load_tracker` takes: the one asked for, or what "auto" stands for.
+
+    Raises ValueError for one that is unknown, and for torch where there are graphs alone.
+    """
+    if runtime not in get_args(RuntimeName):
+        raise ValueError(f"unknown runtime {runtime!r}; use one of {', '.join(get_args(RuntimeName))}")
+    graphs = find_graphs(name_or_path)
+    graphs_alone = graphs is not None and graphs == Path(name_or_path or "")
+    if runtime != "auto":
+        if runtime == "torch" and graphs_alone:
+            raise ValueError(f"{graphs} holds exported graphs, which torch does not run; use onnx or openvino")
+        return runtime
+    return _choose(graphs, "cpu" if graphs_alone and device == "auto" else device)
 
 
 def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
@@ -69,6 +85,7 @@ def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
 def _load_in_torch(
     name_or_path: str | Path | None, device: str, overrides: Sequence[str], threads: int | None
 ) -> SiameseTracker:
+    find_weights(name_or_path)  # an unknown model is that, whatever is installed
     if find_spec("torch") is None:
         raise ValueError("torch is not installed: pip install 'siamtrack[torch]', or choose a model with graphs")
     import torch
@@ -91,6 +108,14 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
             f"the graphs in {folder} join features with online.fine_weight = {exported.fine_weight}, "
             f"not {_fine_weight(config)}; use --runtime torch, or export the model with that setting"
         )
+    whole = parse(exported.config)
+    for name, asked, made in (
+        ("model", config.model, whole.model),
+        ("crop.template_size", config.crop and config.crop.template_size, whole.crop and whole.crop.template_size),
+        ("crop.search_size", config.crop and config.crop.search_size, whole.crop and whole.crop.search_size),
+    ):
+        if asked != made:
+            raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use --runtime torch")
     engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
     _log.info("%s: %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
     return SiameseTracker(build_localiser(GraphRuntime(engine, exported), config), config.lost)
@@ -107,7 +132,8 @@ def _choose(graphs: Path | None, device: str) -> str:
 
 def _sees_cuda() -> bool:
     """Return whether torch sees a GPU, without importing torch where there can be none."""
-    if find_spec("torch") is None or not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("C:/Windows").is_dir():
+    device_files = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg"), *Path("C:/").glob("Windows")]
+    if find_spec("torch") is None or not device_files:
         return False
     import torch
 

@@ -1,5 +1,6 @@
 """`siamtrack data ...`: look after training data."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,9 @@ def pairs_command(
 ) -> int:
     """Draw the first pairs that a training run would see: the object's box green, another object's red."""
     from tracker.data.pair_sheet import pair_sheet
+
+    if find_spec("torch") is None:
+        raise ValueError("drawing pairs needs torch: pip install 'siamtrack[train]'")
     from tracker.training.run import sample_pairs
 
     _write(out, pair_sheet(sample_pairs(config, data, count, overrides or ())))

@@ -52,10 +52,11 @@ def eval_command(
     names = [name.strip() for name in sequences.split(",") if name.strip()]
     chosen = _read(dataset, root, split.value, index_base, names)
     benchmark = _benchmark(dataset, model, results, index_base, chosen)
-    _check_weights(benchmark, model)
-    from tracker.builder import load_tracker
+    from tracker.builder import choose_runtime, load_tracker
 
-    factory = partial(load_tracker, model, device, runtime=cast("RuntimeName", runtime), threads=1)
+    asked = cast("RuntimeName", runtime)
+    _check_weights(benchmark, model, choose_runtime(model, device, asked))
+    factory = partial(load_tracker, model, device, runtime=asked, threads=1)
     try:
         _run(benchmark, chosen, factory, workers)
     except ChildProcessError as error:
@@ -90,7 +91,7 @@ def _benchmark(
         raise ValueError(f"siamtrack eval needs {error.name}: pip install 'siamtrack[eval]'") from error
     from tracker.data.got10k import is_published
 
-    name = Path(model).stem if _model_file(model) == Path(model) else model
+    name = Path(model).stem if _model_file(model) == Path(model) or Path(model).is_dir() else model
     published = dataset is Dataset.OTB or any(is_published(sequence) for sequence in sequences)
     return Benchmark(dataset.value, name, results, index_base, published)
 
@@ -102,17 +103,20 @@ def _model_file(model: str) -> Path | None:
     return listed or (Path(model) if Path(model).is_file() else None)
 
 
-def _check_weights(benchmark: "Benchmark", model: str) -> None:
-    """Raise ValueError if the records in the results folder were made with other weights of the same name."""
-    from tracker.zoo import find_weights
+def _check_weights(benchmark: "Benchmark", model: str, runtime: str) -> None:
+    """Raise ValueError if the records in the results folder were made with other weights, or in another runtime."""
+    from tracker.exported import CARD
+    from tracker.zoo import find_graphs, find_weights
 
-    file = _model_file(model) or find_weights(model)  # raises, with the names that there are
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    graphs = None if runtime == "torch" else find_graphs(model)
+    # A card of graphs holds their hashes; for a name that is unknown the last of these raises.
+    file = graphs / CARD if graphs is not None else _model_file(model) or find_weights(model)
+    digest = f"{runtime} {hashlib.sha256(file.read_bytes()).hexdigest()}"
     note = benchmark.report_folder / "weights.sha256"
     if note.is_file() and note.read_text().strip() != digest:
         raise ValueError(
-            f"{benchmark.record_folder} holds results of other weights named {benchmark.tracker_name!r}; "
-            f"give another --results, or delete {benchmark.record_folder} and {benchmark.report_folder}"
+            f"{benchmark.record_folder} holds results of other weights, or of another runtime, named "
+            f"{benchmark.tracker_name!r}; give another --results, or delete {benchmark.record_folder} and {benchmark.report_folder}"
         )
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(digest + "\n")

@@ -20,6 +20,8 @@ def export_command(
     from importlib.util import find_spec
     from tempfile import TemporaryDirectory
 
+    if half and int8 is not None:
+        raise ValueError("give --half or --int8, not both: 8 bits are less than half")
     if find_spec("torch") is None:
         raise ValueError("exporting needs torch: pip install 'siamtrack[export]'")
     import torch

@@ -1,5 +1,6 @@
 """`siamtrack train`: make the weights of a configuration."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,8 @@ def train_command(
     In several processes, on one machine or many: torchrun --nproc-per-node 2 -m tracker train ...; `train.batch` is
     then the templates of each.
     """
+    if find_spec("torch") is None:
+        raise ValueError("training needs torch: pip install 'siamtrack[train]'")
     from tracker.threads import free_threads
     from tracker.training.distributed import process_group, rank
     from tracker.training.run import RunOptions, train
@@ -46,8 +49,9 @@ def train_command(
     options = RunOptions(workers, threads or free_threads(), init, validation, validate_every, tensorboard=tensorboard)
     try:
         with process_group():
+            first = rank() == 0
             for line in train(config, data, out, overrides or (), options):
-                if rank() == 0:
+                if first:
                     typer.echo(line, err=True)
     except FloatingPointError as error:
         typer.echo(f"siamtrack: error: {error}", err=True)
@@ -55,7 +59,8 @@ def train_command(
     except KeyboardInterrupt:
         typer.echo("siamtrack: stopped; the same command goes on from the last save", err=True)
         return 130
-    typer.echo(f"the weights are in {out / 'weights.safetensors'}", err=True)
-    if validation is not None:
-        typer.echo(f"those that tracked best are in {out / 'best.safetensors'}", err=True)
+    if first:
+        typer.echo(f"the weights are in {out / 'weights.safetensors'}", err=True)
+        if (out / "best.safetensors").is_file():
+            typer.echo(f"those that tracked best are in {out / 'best.safetensors'}", err=True)
     return 0

@@ -146,7 +146,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Name the parts of the network; `builder` knows them."""
+    """Name the parts of the network; `network_builder` knows them."""
 
     backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
     head: Literal["siamfc", "rpn", "rpn_light", "none"]

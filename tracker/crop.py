@@ -1,4 +1,4 @@
-"""Cut square crops from frames, with one interpolation, and stack them for a network."""
+"""Cut square crops from frames, with one interpolation."""
 
 import math
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tracker import __version__
 from tracker.config import Config, parse
-from tracker.exported import BACKBONE, CODE, HEAD, Exported, digest, read_card, write_card
+from tracker.exported import BACKBONE, CODE, HEAD, Exported, digest, write_card
 from tracker.models.graphs import BackboneGraph, CodeGraph, HeadGraph
 from tracker.models.siamese import SiameseNetwork
 from tracker.runtime_graphs import OnnxEngine
@@ -41,11 +41,11 @@ def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, 
         graphs[name], outputs[name] = (module, inputs), module.outputs
     hashes = {name: digest(out / f"{name}.onnx") for name in graphs}
     facts = provenance | {"siamtrack": __version__, "torch": torch.__version__}
-    write_card(out, Exported(text, network.stride, fine_weight, network.bears_bfloat16, outputs, facts, hashes))
-    exported = read_card(out)
+    exported = Exported(text, network.stride, fine_weight, network.bears_bfloat16, outputs, facts, hashes)
     engine = OnnxEngine(out, exported, threads=1)
     for name, (module, inputs) in graphs.items():
         _compare(engine, name, (module, inputs), _HALF_TOLERANCE if half else _TOLERANCE)
+    write_card(out, exported)  # last: without it the folder is no model
     return exported
 
 

@@ -45,7 +45,12 @@ def read_card(folder: Path) -> Exported:
         raise ValueError(f"cannot read {card} ({error}); export the model again") from error
     if not isinstance(read, dict) or read.get("format") != FORMAT:
         raise ValueError(f"{card} is of another version than {FORMAT}; export the model again with this siamtrack")
-    exported = Exported(**{**read, "outputs": {name: tuple(names) for name, names in read["outputs"].items()}})
+    try:
+        exported = Exported(**{**read, "outputs": {name: tuple(names) for name, names in read["outputs"].items()}})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{card} does not say what it should ({error}); export the model again") from error
+    if exported.sha256.keys() != exported.outputs.keys():
+        raise ValueError(f"{card} has no hash of each graph; export the model again")
     for graph, claimed in exported.sha256.items():
         path = exported.path(folder, graph)
         if not path.is_file():

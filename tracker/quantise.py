@@ -4,9 +4,11 @@ The head stays as it is: its maps are small differences of large sums, and in 8 
 success AUC on the OTB seven for half a millisecond (benchmarks/experiments.md).
 """
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,13 +44,12 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
     exported = read_card(folder)
     crops = _watch(folder, _spread(read_tracks(data / "tracks.jsonl")))
     out.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("root").setLevel(logging.ERROR)  # the quantiser warns of what was just done
     for graph in exported.outputs:
         source, target = exported.path(folder, graph), exported.path(out, graph)
         if graph != BACKBONE:
             shutil.copyfile(source, target)
             continue
-        with TemporaryDirectory() as temporary:
+        with TemporaryDirectory() as temporary, _quiet():
             ready = Path(temporary) / "graph.onnx"
             quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
             quantize_static(
@@ -63,7 +64,21 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
                 calibrate_method=CalibrationMethod.MinMax,
             )
     hashes = {graph: digest(exported.path(out, graph)) for graph in exported.outputs}
-    write_card(out, replace(exported, precision="int8", sha256=hashes))
+    index = hashlib.sha256((data / "tracks.jsonl").read_bytes()).hexdigest()
+    facts = {**exported.provenance, "ranges": f"{len(crops)} batches of crops of tracks.jsonl, sha256 {index}"}
+    write_card(out, replace(exported, precision="int8", provenance=facts, sha256=hashes))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the root logger, on which the quantiser warns of what was just done, to errors."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def _spread(tracks: Sequence[ObjectTrack]) -> list[ObjectTrack]:

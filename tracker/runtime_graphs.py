@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,23 +24,30 @@ class Engine(Protocol):
 
 
 class GraphRuntime:
-    """Run the backbone, the template's side and the search's side of an exported model."""
+    """Run the backbone, the template's side and the search's side of an exported model, one caller at a time."""
 
     def __init__(self, engine: Engine, exported: Exported) -> None:
         self.engine = engine
         self.exported = exported
         self.stride = exported.stride
+        self._lock = Lock()  # what an engine hands out is its own, until it is copied
 
     def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
         """Return the code of a template crop, see `runtime.Runtime`."""
         if CODE not in self.exported.outputs:
             return ()
-        features = self._embed([crop])
         size = np.array([size_wh], np.float32)
-        return tuple(part.copy() for part in self.engine.run(CODE, {"deep": features["deep"], "object_wh": size}))
+        with self._lock:
+            features = self._embed([crop])
+            found = self.engine.run(CODE, {"deep": features["deep"], "object_wh": size})
+            return tuple(part.copy() for part in found)
 
     def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         """Return what is seen in search crops, see `runtime.Runtime`."""
+        with self._lock:
+            return self._see(crops, codes)
+
+    def _see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         features = self._embed(crops)
         maps = features["maps"].copy()
         if HEAD not in self.exported.outputs:
@@ -65,7 +73,7 @@ class OnnxEngine:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ValueError("ONNX Runtime is not installed: pip install 'siamtrack[onnx]'") from error
+            raise ValueError("ONNX Runtime is not installed: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -98,7 +106,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
-        """Load all graphs. Raises ValueError where OpenVINO is not installed."""
+        """Find all graphs. Raises ValueError where OpenVINO is not installed."""
         try:
             import openvino
         except ImportError as error:

@@ -1,8 +1,11 @@
 """How many threads to use, and how to keep the linear algebra of NumPy and OpenCV on one while tracking."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
@@ -20,14 +23,42 @@ def free_threads() -> int:
     return max(1, min(_MOST, round(cores - busy)))
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
-    """Return a context in which BLAS, in every library that brings one, uses one thread; what was set comes back.
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS, in every library that brings one, use one thread; what was set comes back when the last caller leaves.
 
     The filter's matrices are small: a second thread saves microseconds, and where the cores are busy with the network's
     own threads it makes some frames wait for a hundred milliseconds.
     """
-    limited: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
-    return limited
+    _ONE.enter()
+    try:
+        yield
+    finally:
+        _ONE.leave()
+
+
+class _Limit:
+    """Hold the limit while anybody, in any thread, is inside."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit = _controller().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.restore_original_limits()
+
+
+_ONE = _Limit()
 
 
 @cache

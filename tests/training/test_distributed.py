@@ -49,6 +49,19 @@ def test_two_processes_learn_what_one_with_the_doubled_batch_does(tmp_path: Path
     assert done.stderr.count("step 4/4") == 1  # one of them tells
 
 
+def test_run_of_two_processes_is_not_gone_on_with_by_one(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    options = RunOptions(workers=0, threads=torch.get_num_threads())
+    list(run.train(config, data, tmp_path / "run", (), options))
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert state["processes"] == 1
+    torch.save(state | {"processes": 2}, tmp_path / "run" / "state.pt")
+    with pytest.raises(ValueError, match="of a run of 2 processes, not 1; go on with as many"):
+        list(run.train(config, data, tmp_path / "run", (), options))
+
+
 def test_alone_nothing_changes() -> None:
     assert (world_size(), rank()) == (1, 0)
     value = torch.tensor([3.0], requires_grad=True)

@@ -22,6 +22,10 @@ class Board:
         for name, value in figures.items():
             self._writer.add_scalar(f"train/{name}", value, progress.step)
 
+    def close(self) -> None:
+        """Write what is left to disk."""
+        self._writer.close()
+
     def validation(self, step: int, success_auc: float) -> None:
         """Add the score of the weights after a step, and write all to disk."""
         self._writer.add_scalar("validation/success_auc", success_auc, step)

@@ -8,6 +8,7 @@ those of the whole batch.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ def process_group() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if cuda else "gloo")
+    # While the first process tracks the validation videos the others wait.
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=6))
     try:
         yield
     finally:
@@ -49,6 +51,19 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def check_same_everywhere(value: int, name: str) -> None:
+    """Raise ValueError unless a number is the same in all processes: they must share the folder that it came from."""
+    if world_size() == 1:
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    own = torch.tensor([value], device=device)
+    found = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(found, own)
+    if any(int(other) != value for other in found):
+        numbers = ", ".join(str(int(other)) for other in found)
+        raise ValueError(f"the processes stand at {name} {numbers}: give all the same --out, on a disk that they share")
 
 
 def average_gradients(network: nn.Module) -> None:

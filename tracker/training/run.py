@@ -29,7 +29,7 @@ _SKIPPED_FREE = 20  # of them that end no run however short
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Say how a run is done; none of it changes what is learned."""
+    """Say how a run is done; beside where it starts none of it changes what is learned."""
 
     workers: int  # processes that prepare pairs
     threads: int  # of the network
@@ -62,13 +62,35 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
     facts = _facts(_command(config, data, out, overrides, options.init), index, len(tracks))
     if trainer.step:  # a kill may have come between the state and the weights
         _write_weights(trainer, chosen, facts)
+    try:
+        yield from _steps(trainer, dataset, chosen, facts, watch, board, options)
+    finally:
+        if board is not None:
+            board.close()
+    if dataset.skipped:
+        yield f"{dataset.skipped} draws met pictures that cannot be read; siamtrack data check names them"
+
+
+def _steps(
+    trainer: Trainer,
+    dataset: PairDataset,
+    config: Config,
+    facts: dict[str, str],
+    watch: Watch | None,
+    board: Board | None,
+    options: RunOptions,
+) -> Iterator[str]:
+    """Train to the end, write what there is to write, and yield the lines of progress."""
+    settings = config.train
+    assert settings is not None
+    out = trainer.run_dir
     recent: list[Progress] = []
     for progress in trainer.run(dataset, settings.batch, options.workers):
         recent.append(progress)
         last = progress.step == trainer.schedule.steps
         looks = watch is not None and (progress.step % options.validate_every == 0 or last)
         if progress.saved or looks:
-            _write_weights(trainer, chosen, facts)
+            _write_weights(trainer, config, facts)
         if board is not None:
             board.step(progress, trainer.schedule.lr(progress.step - 1))
         if progress.step % _REPORT_EVERY == 0 or last:
@@ -80,8 +102,6 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
             if board is not None:
                 board.validation(progress.step, auc)
             yield f"step {progress.step}: success AUC {auc:.3f} on validation, the best so far {best_auc(out):.3f}"
-    if dataset.skipped:
-        yield f"{dataset.skipped} draws met pictures that cannot be read; siamtrack data check names them"
 
 
 def _report(recent: Sequence[Progress], steps: int) -> str:
@@ -157,7 +177,9 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     if init is not None and not trainer.step:
         _start_from(init, trainer, config)
     if rank() == 0:
-        kept.write_text(to_toml(config), encoding="utf-8")
+        part = kept.with_suffix(".part")
+        part.write_text(to_toml(config), encoding="utf-8")
+        part.replace(kept)
     return trainer
 
 
@@ -201,6 +223,7 @@ def _write_weights(trainer: Trainer, config: Config, facts: dict[str, str]) -> N
         "pairs": str(trainer.step * config.train.batch * config.train.data.searches_per_template * world_size()),
         "hours": f"{trainer.seconds / 3600:.4f}",
         "hardware": _hardware(),
+        "processes": str(world_size()),
         "torch": torch.__version__,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.data.pairs import Pairs
-from tracker.training.distributed import average_gradients, mean_over_ranks, rank, world_size
+from tracker.training.distributed import average_gradients, check_same_everywhere, mean_over_ranks, rank, world_size
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,9 @@ class Trainer:
         run_dir.mkdir(parents=True, exist_ok=True)
         if self._state_path.exists():
             self._resume()
-        self._trim_log()
+        check_same_everywhere(self.step, "step")
+        if rank() == 0:
+            self._trim_log()
 
     @property
     def result(self) -> nn.Module:
@@ -191,6 +193,7 @@ class Trainer:
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "processes": world_size(),
             "seconds": self.seconds,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -203,7 +206,7 @@ class Trainer:
 
     def _resume(self) -> None:
         try:
-            state = torch.load(self._state_path, weights_only=True)
+            state = torch.load(self._state_path, map_location="cpu", weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.mean is not None:
@@ -215,6 +218,12 @@ class Trainer:
                 f"cannot go on from {self._state_path} ({reason}); choose another folder, or delete it to start afresh"
             ) from error
         self.seconds = state.get("seconds", 0.0)
+        before = state.get("processes", 1)
+        if before != world_size():  # the steps would be of another size, and samples come twice
+            raise ValueError(
+                f"{self._state_path} is of a run of {before} processes, not {world_size()}; go on with as many, or"
+                " choose another folder and start from its weights with --init"
+            )
         _log.info("resumed from step %d of %d in %s", self.step, self.schedule.steps, self.run_dir)
 
     def _trim_log(self) -> None:

@@ -74,6 +74,9 @@ def read_sequences(folder: Path, frames: int) -> tuple[Sequence, ...]:
     found = []
     for at, track in enumerate(read_tracks(index)):
         shown = track.frames[:frames]
+        missing = next((frame.image for frame in shown if not frame.image.is_file()), None)
+        if missing is not None:
+            raise ValueError(f"{index} names the picture {missing}, which is not there")
         if len(shown) > 1:
             boxes = np.array([frame.box_xywh for frame in shown])
             found.append(Sequence(f"{track.video}:{at}", tuple(frame.image for frame in shown), boxes))
