@@ -5,9 +5,10 @@
 All follow the clip that comes with the package, scaled to 640x480, each from its true box, one thread each. They take
 turns, a stretch of frames each, so that whatever slows the machine slows all; the first stretch of each warms up and is
 not counted. "update" is all of it, crop to box; "of Nano" is the median over that of OpenCV's TrackerNano in the same
-run. AUC is the success AUC on the OTB seven that is written in the weight file; peers' were measured with
-`python -m benchmarks.development --peer NAME`. CSRT, KCF and MOSSE need opencv-contrib-python, and TrackerNano its ONNX
-files, see benchmarks/peers.py; those that are not there are left out, with a line that says so.
+run. AUC is the success AUC on the OTB seven that is written in the weight file: that of the graphs that ship, whatever
+the runtime; peers' were measured with `python -m benchmarks.development --peer NAME`. CSRT, KCF and MOSSE need
+opencv-contrib-python, and TrackerNano its ONNX files, see benchmarks/peers.py; those that are not there are left out,
+with a line that says so.
 """
 
 import argparse

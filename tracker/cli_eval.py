@@ -116,7 +116,8 @@ def _check_weights(benchmark: "Benchmark", model: str, runtime: str) -> None:
     if note.is_file() and note.read_text().strip() != digest:
         raise ValueError(
             f"{benchmark.record_folder} holds results of other weights, or of another runtime, named "
-            f"{benchmark.tracker_name!r}; give another --results, or delete {benchmark.record_folder} and {benchmark.report_folder}"
+            f"{benchmark.tracker_name!r}; give another --results, or delete {benchmark.record_folder} and "
+            f"{benchmark.report_folder}"
         )
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(digest + "\n")
