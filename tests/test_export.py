@@ -106,7 +106,7 @@ def predictions(tracker: SiameseTracker) -> list[Prediction]:
     return [tracker.update(frame) for frame, _ in rest]
 
 
-@pytest.mark.parametrize("model", ["siamrpn_resnet18", "mobilenetv3_online", "siamfc_alexnet"])
+@pytest.mark.parametrize("model", ["siamrpn_mobile", "siamrpn_resnet18", "mobilenetv3_online", "siamfc_alexnet"])
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_shipped_graphs_track_as_torch_does(model: str, runtime: builder.RuntimeName) -> None:
     wanted = predictions(load_tracker(model, "cpu", runtime="torch"))

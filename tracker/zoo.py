@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from tracker.config import parse
 
-DEFAULT_MODEL = "siamrpn_resnet18"
+DEFAULT_MODEL = "siamrpn_mobile"
 WEIGHT_FORMAT = "siamtrack-1"
 
 
