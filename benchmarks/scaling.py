@@ -23,6 +23,7 @@ from tracker.builder import load_tracker
 from tracker.geometry import Box
 from tracker.interface import Frame
 from tracker.siamese_tracker import SiameseTracker, update_many
+from tracker.zoo import DEFAULT_MODEL
 
 SIZES_WH = ((640, 480), (320, 240), (1280, 720), (1920, 1080), (3840, 2160))
 TARGETS = (1, 2, 4, 8, 16, 32, 64)
@@ -84,9 +85,10 @@ def report(model: str | None, runtime: str, rounds: int) -> Iterator[str]:
     tracker = load_tracker(model, "cpu", runtime=runtime, threads=1)  # type: ignore[arg-type]
     yield "# Scaling"
     yield ""
-    yield "Written by `python -m benchmarks.scaling --out benchmarks/scaling.md`, which says how to read it."
+    command = f"python -m benchmarks.scaling --rounds {rounds} --out benchmarks/scaling.md"
+    yield f"Written by `{command}`, which says how to read it."
     yield ""
-    yield f"{machine()} {model or 'the default model'}, runtime {runtime}, one thread."
+    yield f"{machine()} {model or DEFAULT_MODEL}, runtime {runtime}, one thread."
     yield ""
     by_size = {}
     for width, height in SIZES_WH:

@@ -34,7 +34,7 @@ from tracker.zoo import find_graphs, zoo
 SIZE_WH = (640, 480)
 STRETCH = 20  # updates between two turns
 RUNTIMES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
-PEER_AUC = {"nano": 0.669, "csrt": 0.605}  # measured on the OTB seven; no figure for the others
+PEER_AUC = {"nano": 0.669}  # measured on the OTB seven; no figure for the others
 NANO = "OpenCV nano"
 
 
@@ -147,7 +147,8 @@ def report(args: argparse.Namespace) -> Iterator[str]:
     race(entered, frames, boxes, args.rounds)
     yield "# Speed"
     yield ""
-    yield "Written by `python -m benchmarks.speed --out benchmarks/speed.md`, which says how to read it."
+    command = f"python -m benchmarks.speed --rounds {args.rounds} --out benchmarks/speed.md"
+    yield f"Written by `{command}`, which says how to read it."
     yield ""
     yield f"{machine()} OpenCV {cv2.__version__}. One thread each; {args.rounds * STRETCH} updates each."
     yield ""

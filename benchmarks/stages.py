@@ -272,7 +272,8 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
     }
     frames, boxes = clip(arguments.size_wh)
     yield "# Stages of an update\n"
-    yield "Written by `python -m benchmarks.stages --out benchmarks/stages.md`, which says how to read it.\n"
+    command = f"python -m benchmarks.stages --updates {arguments.updates} --out benchmarks/stages.md"
+    yield f"Written by `{command}`, which says how to read it.\n"
     yield f"{machine()} One thread, frames of {arguments.size}.\n"
     for name, follower in followers.items():
         figures = measure(follower, frames, boxes, arguments.updates)

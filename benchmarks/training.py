@@ -74,7 +74,7 @@ def report(data: Path, steps: int, options: RunOptions) -> Iterator[str]:
     """Yield the lines of the report."""
     yield "# Training"
     yield ""
-    command = "python -m benchmarks.training --data DIR --out benchmarks/training.md"
+    command = f"python -m benchmarks.training --data DIR --steps {steps} --out benchmarks/training.md"
     yield f"Written by `{command}`, which says how to read it."
     yield ""
     yield f"{machine()} {steps} steps each, {options.workers} workers, {options.threads} threads of the network."

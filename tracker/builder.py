@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 
 _log = logging.getLogger(__name__)
-_HEADS_OF_ANCHORS = ("rpn", "rpn_light")
 _MODULES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
@@ -79,7 +78,7 @@ def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
     """Return a tracker that runs a network in torch, in evaluation mode, as a configuration says."""
     from tracker.runtime_torch import TorchRuntime
 
-    return SiameseTracker(build_localiser(TorchRuntime(network, _fine_weight(config)), config), config.lost)
+    return SiameseTracker(build_localiser(TorchRuntime(network, config.fine_weight), config), config.lost)
 
 
 def _load_in_torch(
@@ -102,13 +101,12 @@ def _load_in_torch(
 
 def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int) -> SiameseTracker:
     exported = read_card(folder)
-    config = parse(exported.config, overrides)
-    if config.online is not None and _fine_weight(config) != exported.fine_weight:
+    whole, config = parse(exported.config), parse(exported.config, overrides)
+    if config.online is not None and config.fine_weight != exported.fine_weight:
         raise ValueError(
             f"the graphs in {folder} join features with online.fine_weight = {exported.fine_weight}, "
-            f"not {_fine_weight(config)}; use --runtime torch, or export the model with that setting"
+            f"not {config.fine_weight}; use --runtime torch, or export the model with that setting"
         )
-    whole = parse(exported.config)
     for name, asked, made in (
         ("model", config.model, whole.model),
         ("crop.template_size", config.crop and config.crop.template_size, whole.crop and whole.crop.template_size),
@@ -140,21 +138,17 @@ def _sees_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _fine_weight(config: Config) -> float:
-    return config.online.fine_weight if config.online is not None else 0.0
-
-
 def build_localiser(runtime: Runtime, config: Config) -> Localiser:
     """Return what finds targets: the scale search or the proposals of a head, or else the online filter alone."""
     if config.model.head == "none":
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
         return OnlineLocaliser(runtime, config.online)
-    if config.model.head in _HEADS_OF_ANCHORS:
-        if config.crop is None or config.rpn is None:
-            raise ValueError(f"the {config.model.head} head needs the tables [crop] and [rpn]")
-        return RPNLocaliser(runtime, config.crop, config.online, config.rpn)
-    if config.scale_search is None or config.crop is None:
-        raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
-    decoder = ResponsePyramid(config.scale_search, runtime.stride)
-    return ScaleSearchLocaliser(runtime, decoder, config.crop, config.online)
+    if config.model.head == "siamfc":
+        if config.scale_search is None or config.crop is None:
+            raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
+        decoder = ResponsePyramid(config.scale_search, runtime.stride)
+        return ScaleSearchLocaliser(runtime, decoder, config.crop, config.online)
+    if config.crop is None or config.rpn is None:
+        raise ValueError(f"the {config.model.head} head needs the tables [crop] and [rpn]")
+    return RPNLocaliser(runtime, config.crop, config.online, config.rpn)

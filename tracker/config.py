@@ -165,6 +165,11 @@ class Config:
     online: OnlineConfig | None = None
     train: TrainConfig | None = None
 
+    @property
+    def fine_weight(self) -> float:
+        """Weight of the fine features in the online filter's maps, 0 without a filter."""
+        return self.online.fine_weight if self.online is not None else 0.0
+
 
 def parse(text: str, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration from TOML text, then apply overrides "a.b=value" (the value in TOML, or a bare word).

@@ -31,9 +31,8 @@ def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, 
     """
     config = parse(text)
     out.mkdir(parents=True, exist_ok=True)
-    fine_weight = config.online.fine_weight if config.online is not None else 0.0
     graphs, outputs = {}, {}
-    for name, module, inputs in _parts(network, config, fine_weight):
+    for name, module, inputs in _parts(network, config):
         path = out / f"{name}.onnx"
         _write(module, inputs, path)
         if half:
@@ -41,7 +40,7 @@ def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, 
         graphs[name], outputs[name] = (module, inputs), module.outputs
     hashes = {name: digest(out / f"{name}.onnx") for name in graphs}
     facts = provenance | {"siamtrack": __version__, "torch": torch.__version__}
-    exported = Exported(text, network.stride, fine_weight, network.bears_bfloat16, outputs, facts, hashes)
+    exported = Exported(text, network.stride, config.fine_weight, network.bears_bfloat16, outputs, facts, hashes)
     engine = OnnxEngine(out, exported, threads=1)
     for name, (module, inputs) in graphs.items():
         _compare(engine, name, (module, inputs), _HALF_TOLERANCE if half else _TOLERANCE)
@@ -53,9 +52,9 @@ Part = tuple[str, BackboneGraph | CodeGraph | HeadGraph, dict[str, Tensor]]
 
 
 @torch.inference_mode()
-def _parts(network: SiameseNetwork, config: Config, fine_weight: float) -> list[Part]:
+def _parts(network: SiameseNetwork, config: Config) -> list[Part]:
     """Return each graph's name, module and an example of its inputs."""
-    backbone = BackboneGraph(network, fine_weight).eval()
+    backbone = BackboneGraph(network, config.fine_weight).eval()
     crop, online = config.crop, config.online
     if network.head is None or crop is None:
         assert online is not None

@@ -12,10 +12,9 @@ from tracker.decode import Candidate, ResponsePyramid, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, OnlineState, PlaceModel, PlaceState, parabola_peak
-from tracker.runtime import Array, Code, Runtime, Seen
+from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
-_FINE_STRIDE = 8  # of the fine features of every backbone, pixels
 _CONTEXT = 0.5  # of the square that `online.search_factor` multiplies
 
 
@@ -117,7 +116,7 @@ class OnlineLocaliser:
         self.runtime = runtime
         self.config = config
         self.place = PlaceModel(config, runtime.stride)
-        self.box = BoxModel(config.box, _FINE_STRIDE)
+        self.box = BoxModel(config.box, FINE_STRIDE)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> OnlineState:
         """Return the filters learned from views of the first frame."""

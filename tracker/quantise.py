@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 
 from tracker.builder import build_localiser
 from tracker.config import parse
 from tracker.data.tracks import ObjectTrack, read_tracks
+from tracker.evaluation import read_frame
 from tracker.exported import BACKBONE, digest, read_card, write_card
 from tracker.geometry import Box
 from tracker.runtime import Array
@@ -98,13 +98,11 @@ def _watch(folder: Path, tracks: Sequence[ObjectTrack]) -> list[Inputs]:
     tracker = SiameseTracker(build_localiser(GraphRuntime(engine, exported), config), config.lost)
     for track in tracks:
         for at, shown in enumerate((track.frames[0], track.frames[-1])):
-            image = cv2.imread(str(shown.image), cv2.IMREAD_COLOR_RGB)
-            if image is None:
-                raise ValueError(f"cannot read the picture {shown.image}")
+            frame = read_frame(shown.image)
             if at == 0:
-                tracker.init(np.asarray(image, np.uint8), Box.from_xywh(*shown.box_xywh))
+                tracker.init(frame, Box.from_xywh(*shown.box_xywh))
             else:
-                tracker.update(np.asarray(image, np.uint8))
+                tracker.update(frame)
     picked = np.linspace(0, len(engine.given) - 1, min(_BATCHES, len(engine.given))).round().astype(int)
     return [engine.given[at] for at in picked]
 

@@ -11,10 +11,9 @@ from tracker.decode import Candidate, Proposals, best_proposal, enlarged, second
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import PlaceModel, PlaceState
-from tracker.runtime import Array, Code, Runtime, Seen
+from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
-_FINE_STRIDE = 8  # of the head's maps, pixels
 _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved for the calibration
 
 
@@ -86,7 +85,7 @@ class RPNLocaliser:
         if place is not None and learned is not None and candidate.score >= place.config.gate:
             model = replace(model, place=place.learn(learned, sample, (candidate.du, candidate.dv)))
         # How sure it is falls where something else answers too: that tells good frames from lost ones much better.
-        rival = second_peak(proposals.scores, candidate, _FINE_STRIDE)
+        rival = second_peak(proposals.scores, candidate, FINE_STRIDE)
         sure = candidate.score * (1 - min(rival, 1.0))
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
             return Candidate(0.0, 0.0, shown.w, shown.h, sure), 0, model
@@ -102,10 +101,10 @@ class RPNLocaliser:
         """Return how the given box differs from the head's: the median over crops with boxes truth (N, 4)."""
         assert seen.scores is not None and seen.boxes is not None
         cells = seen.scores.shape[-1]
-        offsets = (np.arange(cells) - (cells - 1) / 2) * _FINE_STRIDE
+        offsets = (np.arange(cells) - (cells - 1) / 2) * FINE_STRIDE
         # Where another thing answers better than the object, the object's own cell is what is asked.
         near_u, near_v = (
-            np.abs(offsets - truth[:, axis : axis + 1]) <= truth[:, axis + 2 : axis + 3] / 4 + _FINE_STRIDE
+            np.abs(offsets - truth[:, axis : axis + 1]) <= truth[:, axis + 2 : axis + 3] / 4 + FINE_STRIDE
             for axis in (0, 1)
         )
         near = near_v[:, :, np.newaxis] & near_u[:, np.newaxis]

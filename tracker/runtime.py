@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from tracker.interface import Frame
 
+FINE_STRIDE = 8  # of the fine features and an anchor head's maps, pixels: that of `models.backbones`
+
 Array = NDArray[np.floating[Any]]
 Code = tuple[Array, ...]  # what a head needs of a template, each with a leading 1; empty for a network without a head
 

@@ -104,7 +104,7 @@ def solve(matrix: Array, moment: Array, ridge: float) -> Array:
     """Return f (m,) = (G + ridge I)^-1 b, by Cholesky. Raises LinAlgError where that is not positive definite."""
     damped = matrix.copy()
     damped.ravel()[:: len(damped) + 1] += ridge
-    # OpenCV's solver takes a fifth of the time of NumPy's, which knows no symmetry (benchmarks/online_filter.md).
+    # OpenCV's solver takes a quarter of the time of NumPy's, which knows no symmetry (benchmarks/online_filter.md).
     able, solution = cv2.solve(damped, moment[:, np.newaxis], flags=cv2.DECOMP_CHOLESKY)
     if not able or not np.isfinite(solution).all():
         raise np.linalg.LinAlgError("the matrix is not positive definite")

@@ -46,11 +46,7 @@ def rank() -> int:
 
 def mean_over_ranks(value: Tensor) -> Tensor:
     """Return the mean of a tensor over all processes; no gradient flows through it."""
-    if world_size() == 1:
-        return value.detach()
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world_size()
+    return _summed(value.detach()) / world_size()
 
 
 def check_same_everywhere(value: int, name: str) -> None:
@@ -142,14 +138,16 @@ class _SumOverRanks(Function):
 
     @staticmethod
     def forward(_ctx: Any, value: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
-        total = value.clone()
-        if world_size() > 1:
-            dist.all_reduce(total)
-        return total
+        return _summed(value)
 
     @staticmethod
     def backward(_ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
-        total = grad.clone()
-        if world_size() > 1:
-            dist.all_reduce(total)
-        return total
+        return _summed(grad)
+
+
+def _summed(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes, as a new tensor."""
+    total = value.clone()
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total

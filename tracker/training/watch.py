@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tracker import checkpoint
-from tracker.builder import load_tracker
+from tracker.builder import build_tracker
 from tracker.data.pair_sheet import pair_sheet
 from tracker.data.pairs import Pairs
 from tracker.data.sequence import Sequence
@@ -19,8 +18,8 @@ from tracker.data.tracks import read_tracks
 from tracker.evaluation import follow_sequence, map_sequences
 from tracker.metrics import mean_score, score_track
 from tracker.models import anchors
-from tracker.models.backbones import FINE_STRIDE
-from tracker.models.heads import RPNHead, TemplateCode
+from tracker.models.graphs import HeadGraph
+from tracker.models.heads import RPNHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.network_builder import load_network
 
@@ -41,8 +40,9 @@ class Watch:
         Beside the file lie then `validation.csv`, a line each look, and `samples/`, pictures of what it sees.
         """
         folder = weights.parent
-        factory = partial(load_tracker, weights)
-        tracks = map_sequences(factory, follow_sequence, self.sequences, workers=1)
+        network, config = load_network(weights)
+        tracker = build_tracker(network, config)
+        tracks = map_sequences(lambda: tracker, follow_sequence, self.sequences, workers=1)
         auc = mean_score(score_track(track.boxes_xywh, s.boxes_xywh) for s, track in tracks).success_auc
         _append(folder / "validation.csv", step, auc)
         if auc > best_auc(folder):
@@ -50,7 +50,7 @@ class Watch:
             loaded = checkpoint.load(weights)
             checkpoint.save(part, replace(loaded, metrics=loaded.metrics | {METRIC: auc}))
             part.replace(folder / BEST)
-        self._draw(load_network(weights)[0], folder / "samples" / f"step_{step:06d}.png")
+        self._draw(network, folder / "samples" / f"step_{step:06d}.png")
         return auc
 
     def _draw(self, network: SiameseNetwork, path: Path) -> None:
@@ -96,10 +96,7 @@ def read_pairs(network: SiameseNetwork, pairs: Pairs) -> tuple[Tensor, Tensor]:
     features = network.features(pairs.searches.to(device))
     if isinstance(network.head, RPNHead):
         code = network.head.encode(template, pairs.template_box.unsqueeze(0).to(device), network.stride)
-        code = TemplateCode(*(part.expand(len(pairs.searches), *part.shape[1:]) for part in code))
-        output = network.head(code, features)
-        scores = output.cls_logits[:, 0].sigmoid()
-        boxes = anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
+        scores, boxes = HeadGraph(network)(features.deep, features.fine, *code)
     else:
         scores = network(template, features.deep)[:, 0].sigmoid()
         sizes = pairs.template_box[2:].to(device).expand(len(scores), 2)
