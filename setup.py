@@ -41,8 +41,8 @@ setup(
     package_data={
         "tracker": ["py.typed"],
         "tracker.assets": ["demo.mp4", "demo_boxes.csv", "README.md"],
-        "tracker.weights": ["*.safetensors", "README.md", "graphs/*/*"],
-        "tracker.configs": ["*.toml"],
+        "tracker.weights": ["*.safetensors", "README.md", "graphs/*/*", "encoders/*"],
+        "tracker.configs": ["*.toml", "encoders/*.toml"],
     },
     install_requires=[
         "av>=14",
@@ -73,8 +73,10 @@ setup(
             "mypy>=1.15",
             "pytest>=8.3",
             "pytest-timeout>=2.3",
+            "pytorch-metric-learning>=2.8",  # whose losses and miners ours are compared with
             "ruff>=0.9",
             "scikit-image>=0.25",  # its photographs make the demo clip
+            "scikit-learn>=1.6",  # its digits are learned in a test
         ],
     },
     entry_points={"console_scripts": ["siamtrack = tracker.cli:main"]},

@@ -1,5 +1,7 @@
 """The independent slow truth of each operation: float64, plain loops, written from the definition."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -182,3 +184,124 @@ def conjugate_gradient(rows: Float64, labels: Float64, ridge: float) -> Float64:
             break
         direction = residual + energy / before * direction
     return solution
+
+
+# Similarity: embeddings are rows, a triplet is (anchor, positive, negative)
+
+Triplet = tuple[int, int, int]
+
+
+def distance(a: Float64, b: Float64) -> float:
+    """Add up the squared differences, and take the root."""
+    return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
+
+
+def contrastive_loss(gaps: Float64, same: list[bool], margin: float) -> float:
+    """Pull what is the same, push what is not and is nearer than the margin; half the square of either."""
+    return sum(d**2 / 2 if s else max(0.0, margin - d) ** 2 / 2 for d, s in zip(gaps, same, strict=True)) / len(gaps)
+
+
+def similarity_loss(logits: Float64, same: list[bool]) -> float:
+    """Take minus the log of the chance that is given to what is true."""
+    chances = [1 / (1 + math.exp(-x)) for x in logits]
+    return -sum(math.log(p if s else 1 - p) for p, s in zip(chances, same, strict=True)) / len(chances)
+
+
+def triplet_loss(rows: Float64, triplets: list[Triplet], margin: float) -> float:
+    """Ask of each triplet that the positive is nearer than the negative by the margin."""
+    losses = [max(0.0, distance(rows[a], rows[p]) - distance(rows[a], rows[n]) + margin) for a, p, n in triplets]
+    return sum(losses) / len(losses)
+
+
+def soft_triplet_loss(rows: Float64, triplets: list[Triplet]) -> float:
+    """Ask the same without an end: the margin is a smooth step."""
+    losses = [math.log(1 + math.exp(distance(rows[a], rows[p]) - distance(rows[a], rows[n]))) for a, p, n in triplets]
+    return sum(losses) / len(losses)
+
+
+def quadruplet_loss(rows: Float64, found: list[tuple[int, int, int, int]], margin: float, other_margin: float) -> float:
+    """Ask that the positive pair is nearer than the anchor's negative and than two samples of other classes."""
+    total = 0.0
+    for a, p, n, o in found:
+        near = distance(rows[a], rows[p]) ** 2
+        total += max(0.0, near - distance(rows[a], rows[n]) ** 2 + margin)
+        total += max(0.0, near - distance(rows[n], rows[o]) ** 2 + other_margin)
+    return total / len(found)
+
+
+def n_pair_loss(rows: Float64, labels: list[int], scale: float) -> float:
+    """Let the first sample of each class choose among the second ones of all classes."""
+    pairs = [[i for i, label in enumerate(labels) if label == one][:2] for one in sorted(set(labels))]
+    total = 0.0
+    for i, (anchor, own) in enumerate(pairs):
+        right = scale * float(rows[anchor] @ rows[own])
+        wrong = [scale * float(rows[anchor] @ rows[other]) for j, (_, other) in enumerate(pairs) if j != i]
+        total += math.log(1 + sum(math.exp(x - right) for x in wrong))
+    return total / len(pairs)
+
+
+def info_nce_loss(rows: Float64, labels: list[int], temperature: float) -> float:
+    """Let each positive pair be chosen from itself and the anchor's negatives."""
+    losses = []
+    for i, own in enumerate(labels):
+        wrong = [math.exp(float(rows[i] @ rows[j]) / temperature) for j, other in enumerate(labels) if other != own]
+        for p, other in enumerate(labels):
+            if p != i and other == own:
+                right = math.exp(float(rows[i] @ rows[p]) / temperature)
+                losses.append(-math.log(right / (right + sum(wrong))))
+    return sum(losses) / len(losses)
+
+
+def supervised_contrastive_loss(rows: Float64, labels: list[int], temperature: float) -> float:
+    """Let each positive be chosen from all other samples; the mean over an anchor's positives, then over anchors."""
+    losses = []
+    for i, own in enumerate(labels):
+        weights = {j: math.exp(float(rows[i] @ rows[j]) / temperature) for j in range(len(labels)) if j != i}
+        logs = [-math.log(weights[p] / sum(weights.values())) for p in weights if labels[p] == own]
+        if logs:
+            losses.append(sum(logs) / len(logs))
+    return sum(losses) / len(losses)
+
+
+def positive_pairs(labels: list[int]) -> list[tuple[int, int]]:
+    """Go through all ordered pairs of samples that share a label."""
+    return [(a, p) for a in range(len(labels)) for p in range(len(labels)) if a != p and labels[a] == labels[p]]
+
+
+def negatives(labels: list[int], anchor: int) -> list[int]:
+    """Go through the samples with another label than the anchor's."""
+    return [n for n, label in enumerate(labels) if label != labels[anchor]]
+
+
+def batch_hard(rows: Float64, labels: list[int]) -> list[Triplet]:
+    """Look for the farthest positive and the nearest negative of each sample that has both."""
+    found = []
+    for a in range(len(labels)):
+        own, others = [p for i, p in positive_pairs(labels) if i == a], negatives(labels, a)
+        if own and others:
+            farthest = max(own, key=lambda p: distance(rows[a], rows[p]))
+            found.append((a, farthest, min(others, key=lambda n: distance(rows[a], rows[n]))))
+    return found
+
+
+def semi_hard(rows: Float64, labels: list[int], margin: float) -> list[Triplet]:
+    """Look, for each positive pair, for the nearest negative that is beyond the positive and within the margin."""
+    found = []
+    for a, p in positive_pairs(labels):
+        near = distance(rows[a], rows[p])
+        fits = [n for n in negatives(labels, a) if near < distance(rows[a], rows[n]) < near + margin]
+        if fits:
+            found.append((a, p, min(fits, key=lambda n: distance(rows[a], rows[n]))))
+    return found
+
+
+def negative_weights(rows: Float64, labels: list[int]) -> Float64:
+    """Weigh each negative by the inverse of the density of its distance on a sphere; each row sums to 1, or to 0."""
+    d = rows.shape[1]
+    weights = np.zeros((len(labels), len(labels)))
+    for a in range(len(labels)):
+        for n in negatives(labels, a):
+            gap = max(0.5, distance(rows[a], rows[n]))
+            weights[a, n] = 1 / (gap ** (d - 2) * (1 - gap**2 / 4) ** ((d - 3) / 2))
+        weights[a] /= weights[a].sum() or 1.0
+    return weights

@@ -78,9 +78,10 @@ def test_installed_wheel_holds_weights_configs_and_assets(tmp_path: Path) -> Non
 
     installed = target / "tracker"
     for folder, pattern in (("weights", "*.safetensors"), ("configs", "*.toml")):
-        expected = {path.name for path in (ROOT / folder).glob(pattern)}
-        assert expected
-        assert {path.name for path in (installed / folder).glob(pattern)} == expected
+        for inner in ("", "encoders"):
+            expected = {path.name for path in (ROOT / folder / inner).glob(pattern)}
+            assert expected
+            assert {path.name for path in (installed / folder / inner).glob(pattern)} == expected
     graphs = {path.relative_to(ROOT / "weights") for path in (ROOT / "weights" / "graphs").rglob("*.onnx")}
     assert graphs
     assert {path.relative_to(installed / "weights") for path in installed.rglob("*.onnx")} == graphs

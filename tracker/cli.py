@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from tracker.cli_data import annotate_command, check_command, import_command, pairs_command
+from tracker.cli_encoder import encoder_pairs_command, encoder_train_command, episodes_command, oneshot_command
 from tracker.cli_eval import eval_command
 from tracker.cli_export import export_command
 from tracker.cli_track import track_command
@@ -59,6 +60,12 @@ def _build_app() -> typer.Typer:
     data.command("import")(import_command)
     data.command("pairs")(pairs_command)
     app.add_typer(data, name="data")
+    encoder = typer.Typer(help="Train and measure encoders that say what is the same.", no_args_is_help=True)
+    encoder.command("train")(encoder_train_command)
+    encoder.command("oneshot")(oneshot_command)
+    encoder.command("episodes")(episodes_command)
+    encoder.command("pairs")(encoder_pairs_command)
+    app.add_typer(encoder, name="encoder")
     return app
 
 

@@ -168,12 +168,6 @@ def test_weight_file_is_half_the_size_and_holds_what_was_learned(whole: Path) ->
         assert torch.equal(tensor, state[name].to(tensor.dtype))
 
 
-def test_weight_outside_the_range_of_half_precision_is_kept() -> None:
-    for value in (torch.tensor([1.0, 7e4]), torch.tensor([70000, 1])):
-        assert run._shrunk(value) is value
-    assert run._shrunk(torch.tensor([0.1])).dtype == torch.float16
-
-
 def test_weight_file_says_where_it_comes_from(whole: Path, config: Path, data: Path) -> None:
     loaded = weights(whole)
     assert parse(loaded.config) == parse(CONFIG)
@@ -192,15 +186,6 @@ def test_weight_file_says_where_it_comes_from(whole: Path, config: Path, data: P
     assert facts["revision"] == "unknown" or len(facts["revision"].removesuffix("-dirty")) == 40
     assert len(facts["date"].split("-")) == 3
     assert not any(str(Path.home()) in value or str(data) in value for value in facts.values())
-
-
-def test_code_without_a_repository_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "tracker" / "training"
-    package.mkdir(parents=True)
-    monkeypatch.setattr(run, "__file__", str(package / "run.py"))
-    assert run._revision() == "unknown"
-    monkeypatch.setenv("PATH", "")
-    assert run._revision() == "unknown"
 
 
 def test_overrides_are_in_the_file(config: Path, data: Path, tmp_path: Path) -> None:

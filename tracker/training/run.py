@@ -2,7 +2,6 @@
 
 import hashlib
 import shlex
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.network_builder import build_network, build_objective, build_optimizer, inference_dtype, pair_config
 from tracker.training.board import Board
 from tracker.training.distributed import rank, synchronise_batch_norm, world_size
+from tracker.training.provenance import hardware, revision, short_name, shrunk
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer
 from tracker.training.watch import Watch, best_auc, read_sequences
 
@@ -72,7 +72,7 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
 
 
 def _steps(
-    trainer: Trainer,
+    trainer: Trainer[Pairs],
     dataset: PairDataset,
     config: Config,
     facts: dict[str, str],
@@ -155,7 +155,7 @@ def _schedule(settings: TrainConfig) -> Schedule:
     return Schedule(steps, warmup_steps, settings.lr_start, settings.lr_end, settings.lr_fall)
 
 
-def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None) -> Trainer:
+def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None) -> Trainer[Pairs]:
     """Return a trainer that stands where the run in `out`, or else the weight file, ended."""
     torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -187,13 +187,16 @@ def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig
     return config.model, config.crop, config.train  # the rest changes tracking, not what is learned
 
 
-def _start_from(path: Path, trainer: Trainer, config: Config) -> None:
+def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
     """Load the weights of a file and, if its run of this configuration is unfinished, go on from its step.
 
-    A model without a head, such as a backbone that was trained elsewhere, leaves the head as it is.
+    A model without a head, such as a backbone that was trained elsewhere, leaves the head as it is. An embedding head
+    that only one of the two has does not matter: pairs do not train it.
     """
     loaded = checkpoint.load(path)
-    here, there = trainer.network.state_dict(), loaded.tensors
+    here = trainer.network.state_dict()
+    embedding = {name: tensor for name, tensor in here.items() if name.startswith("embedding.")}
+    there = embedding | {n: t for n, t in loaded.tensors.items() if n in embedding or not n.startswith("embedding.")}
     if parse(loaded.config).model.head == "none":
         there = {name: tensor for name, tensor in here.items() if name.startswith("head.")} | there
     for name in sorted(here.keys() | there.keys()):
@@ -209,12 +212,12 @@ def _start_from(path: Path, trainer: Trainer, config: Config) -> None:
 def _facts(command: str, index: Path, tracks: int) -> dict[str, str]:
     return {
         "command": command,
-        "data": f"{tracks} tracks of {_name(index)}, sha256 {hashlib.sha256(index.read_bytes()).hexdigest()}",
-        "revision": _revision(),
+        "data": f"{tracks} tracks of {short_name(index)}, sha256 {hashlib.sha256(index.read_bytes()).hexdigest()}",
+        "revision": revision(),
     }
 
 
-def _write_weights(trainer: Trainer, config: Config, facts: dict[str, str]) -> None:
+def _write_weights(trainer: Trainer[Pairs], config: Config, facts: dict[str, str]) -> None:
     if rank() != 0:
         return
     assert config.train is not None
@@ -222,45 +225,17 @@ def _write_weights(trainer: Trainer, config: Config, facts: dict[str, str]) -> N
         "steps": str(trainer.step),
         "pairs": str(trainer.step * config.train.batch * config.train.data.searches_per_template * world_size()),
         "hours": f"{trainer.seconds / 3600:.4f}",
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "processes": str(world_size()),
         "torch": torch.__version__,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
-    tensors = {name: _shrunk(tensor.cpu()) for name, tensor in trainer.result.state_dict().items()}
+    tensors = {name: shrunk(tensor.cpu()) for name, tensor in trainer.result.state_dict().items()}
     weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, metrics={})
     checkpoint.save(trainer.run_dir / "weights.safetensors", weights)
 
 
-def _shrunk(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor in half precision, if it is of floating point and in the range."""
-    half = tensor.half()
-    return half if tensor.is_floating_point() and bool(half.isfinite().all()) else tensor
-
-
 def _command(config_path: Path, data: Path, out: Path, overrides: Sequence[str], init: Path | None) -> str:
-    words = ["siamtrack", "train", _name(config_path), "--data", _name(data), "--out", _name(out)]
-    words += ["--init", _name(init)] if init is not None else []
+    words = ["siamtrack", "train", short_name(config_path), "--data", short_name(data), "--out", short_name(out)]
+    words += ["--init", short_name(init)] if init is not None else []
     return shlex.join(words + [word for override in overrides for word in ("--set", override)])
-
-
-def _name(path: Path) -> str:
-    """Return folder and name: enough to tell what was used, and nothing of the machine."""
-    return "/".join(path.resolve().parts[-2:])
-
-
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
-    return f"{told.get('cpu_name', 'CPU')}, threads: {torch.get_num_threads()}"
-
-
-def _revision() -> str:
-    """Return the commit that the code was run from, with "-dirty" where it was changed since."""
-    git = ["git", "-C", str(Path(__file__).parents[2]), "--git-dir=.git", "--work-tree=."]  # no repository around it
-    try:
-        commit = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(commit, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

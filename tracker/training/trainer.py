@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 import cv2
 import torch
@@ -16,10 +16,23 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tracker.data.pairs import Pairs
 from tracker.training.distributed import average_gradients, check_same_everywhere, mean_over_ranks, rank, world_size
 
 _log = logging.getLogger(__name__)
+
+
+class Batch(Protocol):
+    """What a step learns from: a NamedTuple of tensors, so that the data loader can stack it."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples, of which pairs are one, that the pace is counted in."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the tensors."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 _LOG_HEADER = "step,loss,lr,pairs_per_s,waiting"
 
@@ -53,7 +66,7 @@ class Progress:
 
     step: int
     loss: float
-    pairs_per_s: float
+    pairs_per_s: float  # or what else the batch counts
     waiting: float
     seconds: float  # that the step took, waiting included
     saved: bool  # whether the state was written after it
@@ -85,8 +98,8 @@ class Steps:
     ema: float = 0.0
 
 
-class Trainer:
-    """Minimise an objective over batches of pairs.
+class Trainer(Generic[AnyBatch]):
+    """Minimise an objective over batches, such as of pairs.
 
     Each group of the optimizer takes the schedule's learning rate times its "lr_share", 1 where it names none.
 
@@ -98,7 +111,7 @@ class Trainer:
     def __init__(
         self,
         network: nn.Module,
-        objective: Callable[[nn.Module, Pairs], Tensor],
+        objective: Callable[[nn.Module, AnyBatch], Tensor],
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         run_dir: Path,
@@ -141,7 +154,7 @@ class Trainer:
     def _log_path(self) -> Path:
         return self.run_dir / "log.csv"
 
-    def run(self, dataset: Dataset[Pairs], batch: int, workers: int) -> Iterator[Progress]:
+    def run(self, dataset: Dataset[AnyBatch], batch: int, workers: int) -> Iterator[Progress]:
         """Train to the end of the schedule and yield what each step did.
 
         The dataset must hold `schedule.steps * batch` samples a process. In several processes (see `distributed`) each
@@ -153,29 +166,29 @@ class Trainer:
             cv2.setNumThreads(1)  # before the workers fork: they are many, and OpenCV's threads do not survive it
         loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, drop_last=True)
         start = time.perf_counter()
-        for pairs in loader:
+        for found in loader:
             ready = time.perf_counter()
-            loss = self._train_step(pairs)
+            loss = self._train_step(found)
             seconds = time.perf_counter() - start
             self.seconds += seconds
             saved = self.step % self.save_every == 0 or self.step == self.schedule.steps
             if saved and rank() == 0:
                 self._save()
-            rate, waiting = world_size() * pairs.positive.numel() / seconds, (ready - start) / seconds
+            rate, waiting = world_size() * found.samples / seconds, (ready - start) / seconds
             progress = Progress(self.step, loss, rate, waiting, seconds, saved)
             if rank() == 0:
                 self._append_log(progress)
             yield progress
             start = time.perf_counter()
 
-    def _train_step(self, pairs: Pairs) -> float:
+    def _train_step(self, found: AnyBatch) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(self.step) * group.get("lr_share", 1.0)
-        loss = self.objective(self.network, pairs)
+        loss = self.objective(self.network, found)
         value = float(mean_over_ranks(loss))
         if not math.isfinite(value):
             kept = self.run_dir / (f"bad_batch_{rank()}.pt" if world_size() > 1 else "bad_batch.pt")
-            torch.save(tuple(pairs), kept)
+            torch.save(tuple(found), kept)
             raise FloatingPointError(
                 f"the loss became {value} at step {self.step + 1}; the batch is in {kept}; lower train.lr_start"
             )
