@@ -12,29 +12,52 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     (
         *("geometry", "config", "exported", "frames", "metrics", "threads", "data.augment"),
-        *("models.backbones", "models.correlation_numba", "models.online_filter", "models.box_regression"),
+        *(
+            "pooling",
+            "verification",
+            "models.backbones",
+            "models.correlation_numba",
+            "models.online_filter",
+            "models.box_regression",
+        ),
         *("models.anchors", "training.losses", "training.distributed"),
+        *("models.encoders", "training.mining", "data.distort", "data.labelled", "data.pair_lists", "fewshot"),
     ),
-    ("interface", "zoo"),  # it names the type of a frame, which all the next row handles
+    ("interface", "zoo", "models.embedding"),  # it names the type of a frame, which all the next row handles
+    (
+        *("training.metric_losses", "training.provenance", "data.batches", "data.omniglot", "data.image_folder"),
+        *("encoder_config", "training.trainer"),
+    ),
     (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
         *("training.targets", "video_writer", "box_files", "window", "models.batch"),
+        *("training.metric_objectives", "encoding"),
     ),
-    ("views", "runtime"),
+    ("views", "runtime", "encoder_builder"),
     (
-        *("online", "models.heads", "loop", "annotation", "data.otb", "data.got10k", "data.pairs"),
+        *(
+            "online",
+            "certainty",
+            "recovery",
+            "models.heads",
+            "loop",
+            "annotation",
+            "data.otb",
+            "data.got10k",
+            "data.pairs",
+        ),
         *("data.track_writer", "data.videos", "data.boxed_pictures", "data.masks"),
     ),
-    ("data.check", "data.video_tracks", "data.pair_sheet", "training.trainer"),  # the last two take data.pairs' batches
+    ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views"),  # the last takes data.pairs' batches
     ("models.siamese", "data.layouts", "training.board"),
     ("localisers", "rpn_localiser", "verifier", "training.objectives", "models.graphs"),
     ("runtime_torch", "runtime_graphs"),
     ("siamese_tracker",),
     ("network_builder", "export", "evaluation"),
     ("builder",),
-    ("evaluation_toolkit", "training.watch", "quantise"),
-    ("training.run",),
-    ("cli_track", "cli_eval", "cli_train", "cli_data", "cli_export"),
+    ("evaluation_toolkit", "training.watch", "training.verifier", "quantise"),
+    ("training.run", "training.encoder_run"),
+    ("cli_track", "cli_eval", "cli_train", "cli_data", "cli_export", "cli_encoder"),
     ("cli",),
     ("__main__",),
 )

@@ -9,10 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from tracker.certainty import Certainty
 from tracker.config import Config, parse
 from tracker.decode import ResponsePyramid
 from tracker.exported import read_card
 from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
+from tracker.recovery import Recovery
 from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime import Runtime
 from tracker.runtime_graphs import Engine, GraphRuntime, OnnxEngine, OpenVinoEngine
@@ -78,7 +80,7 @@ def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
     """Return a tracker that runs a network in torch, in evaluation mode, as a configuration says."""
     from tracker.runtime_torch import TorchRuntime
 
-    return SiameseTracker(build_localiser(TorchRuntime(network, config.fine_weight), config), config.lost)
+    return assemble(TorchRuntime(network, config.fine_weight), config)
 
 
 def _load_in_torch(
@@ -116,7 +118,7 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
             raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use --runtime torch")
     engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
     _log.info("%s: %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
-    return SiameseTracker(build_localiser(GraphRuntime(engine, exported), config), config.lost)
+    return assemble(GraphRuntime(engine, exported), config)
 
 
 def _choose(graphs: Path | None, device: str) -> str:
@@ -138,6 +140,18 @@ def _sees_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def assemble(runtime: Runtime, config: Config) -> SiameseTracker:
+    """Return a tracker that sees with a runtime, as a configuration says."""
+    localiser = build_localiser(runtime, config)
+    if config.recovery is None:
+        return SiameseTracker(localiser, config.lost)
+    if not isinstance(localiser, RPNLocaliser) or config.score is None:
+        raise ValueError(
+            "the table [recovery] needs an rpn head and the table [score]: places are taken by their chance"
+        )
+    return SiameseTracker(localiser, config.lost, Recovery(localiser, config.recovery))
+
+
 def build_localiser(runtime: Runtime, config: Config) -> Localiser:
     """Return what finds targets: the scale search or the proposals of a head, or else the online filter alone."""
     if config.model.head == "none":
@@ -151,4 +165,5 @@ def build_localiser(runtime: Runtime, config: Config) -> Localiser:
         return ScaleSearchLocaliser(runtime, decoder, config.crop, config.online)
     if config.crop is None or config.rpn is None:
         raise ValueError(f"the {config.model.head} head needs the tables [crop] and [rpn]")
-    return RPNLocaliser(runtime, config.crop, config.online, config.rpn)
+    certainty = None if config.score is None else Certainty(runtime, config.score)
+    return RPNLocaliser(runtime, config.crop, config.online, config.rpn, certainty)

@@ -7,12 +7,17 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+Tree = TypeVar("Tree")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,30 @@ class LostConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreConfig:
+    """How evidence becomes the chance that the box is right: weights of a logistic regression (see `certainty`)."""
+
+    bias: float
+    alone: float
+    head: float
+    similarity: float
+    recent: float
+    rate: float  # of the mean over the last frames
+    trust: float  # chance above which filter and appearance learn
+    appearance_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryConfig:
+    """How a lost object is searched for (see `recovery`)."""
+
+    regions: int  # searched a frame beside the last place
+    accept: float  # chance above which a place elsewhere is taken
+    step: float  # between two regions, over their side
+    scales: tuple[float, ...]  # of the object's size when it was last sure, one a sweep over the frame
+
+
+@dataclass(frozen=True, slots=True)
 class DataConfig:
     """What training pairs are drawn from and how (see `data.pairs.PairConfig` for the units)."""
 
@@ -150,6 +179,7 @@ class ModelConfig:
 
     backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
     head: Literal["siamfc", "rpn", "rpn_light", "none"]
+    embedding: Literal["none", "pooled"] = "none"  # of an object, to tell it from others
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +193,8 @@ class Config:
     scale_search: ScaleSearchConfig | None = None
     rpn: RPNConfig | None = None
     online: OnlineConfig | None = None
+    score: ScoreConfig | None = None  # without it the score is what answers
+    recovery: RecoveryConfig | None = None  # without it a lost object is searched for where it was
     train: TrainConfig | None = None
 
     @property
@@ -172,7 +204,12 @@ class Config:
 
 
 def parse(text: str, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration from TOML text, then apply overrides "a.b=value" (the value in TOML, or a bare word).
+    """Read the configuration of a tracker, see `read`."""
+    return read(Config, text, overrides)
+
+
+def read(kind: type[Tree], text: str, overrides: Sequence[str] = ()) -> Tree:
+    """Read a tree of frozen dataclasses from TOML, then apply overrides "a.b=value" (in TOML, or a bare word).
 
     Raises ValueError with the full dotted name of what is unknown, missing or of a wrong type.
     """
@@ -182,12 +219,12 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Config:
         raise ValueError(f"configuration is not TOML: {error}") from error
     for override in overrides:
         _apply(tree, override)
-    config: Config = _build(Config, tree, "")
+    config: Tree = _build(kind, tree, "")
     return config
 
 
-def to_toml(config: Config) -> str:
-    """Write a configuration as TOML text; `parse` makes an equal one of it."""
+def to_toml(config: "DataclassInstance") -> str:
+    """Write a configuration as TOML text; `read` makes an equal one of it."""
     return "\n".join(_lines_of_table("", dataclasses.asdict(config))) + "\n"
 
 

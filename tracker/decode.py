@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.config import RPNConfig, ScaleSearchConfig
-from tracker.geometry import context_side
+from tracker.geometry import Box, CropGeometry, context_side
 
 Response = NDArray[np.float32]
 
@@ -25,6 +25,16 @@ class Candidate:
     w: float
     h: float
     score: float
+
+    @property
+    def box_uvwh(self) -> tuple[float, float, float, float]:
+        """The box: its centre less the crop's middle, and its size."""
+        return self.du, self.dv, self.w, self.h
+
+    def in_frame(self, region: CropGeometry) -> Box:
+        """Return the box in pixels of the frame that the crop was cut from."""
+        middle = region.size / 2
+        return region.box_to_frame(Box(middle + self.du, middle + self.dv, self.w, self.h))
 
 
 @cache
@@ -167,6 +177,15 @@ def second_peak(scores: Response, candidate: Candidate, stride: int) -> float:
     beside = np.abs(offsets - candidate.du) > max(candidate.w / 2, 1.5 * stride)
     above = np.abs(offsets - candidate.dv) > max(candidate.h / 2, 1.5 * stride)
     return float(np.max(scores, where=beside | above[:, np.newaxis], initial=0.0))
+
+
+def value_near(scores: Response, candidate: Candidate, stride: int) -> float:
+    """Return the largest of the scores (h, h) around the candidate's centre, a cell to each side."""
+    row, column = (
+        min(max(round(offset / stride + (len(scores) - 1) / 2), 0), len(scores) - 1)
+        for offset in (candidate.dv, candidate.du)
+    )
+    return float(scores[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max())
 
 
 def _change(a: Response, b: Response | float) -> Response:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from tracker import __version__
 from tracker.config import Config, parse
-from tracker.exported import BACKBONE, CODE, HEAD, Exported, digest, write_card
-from tracker.models.graphs import BackboneGraph, CodeGraph, HeadGraph
+from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, Exported, digest, write_card
+from tracker.models.embedding import EmbeddingHead
+from tracker.models.graphs import BackboneGraph, CodeGraph, EmbeddingGraph, HeadGraph
 from tracker.models.siamese import SiameseNetwork
+from tracker.pooling import POOLED_CELLS
 from tracker.runtime_graphs import OnnxEngine
 
 _TOLERANCE = 1e-4  # of the largest answer: the graphs sum in another order, layer after layer
@@ -48,7 +50,8 @@ def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, 
     return exported
 
 
-Part = tuple[str, BackboneGraph | CodeGraph | HeadGraph, dict[str, Tensor]]
+Graph = BackboneGraph | CodeGraph | HeadGraph | EmbeddingGraph
+Part = tuple[str, Graph, dict[str, Tensor]]
 
 
 @torch.inference_mode()
@@ -58,7 +61,7 @@ def _parts(network: SiameseNetwork, config: Config) -> list[Part]:
     crop, online = config.crop, config.online
     if network.head is None or crop is None:
         assert online is not None
-        return [(BACKBONE, backbone, {"images": _pictures(online.search_size)})]
+        return [(BACKBONE, backbone, {"images": _pictures(online.search_size)}), *_embedding_part(network)]
     code, head = CodeGraph(network).eval(), HeadGraph(network).eval()
     size_wh = torch.tensor([_SIZE_WH]).repeat(_CROPS, 1)
     template = {"deep": backbone(_pictures(crop.template_size))[1], "object_wh": size_wh}
@@ -69,7 +72,16 @@ def _parts(network: SiameseNetwork, config: Config) -> list[Part]:
         (BACKBONE, backbone, {"images": images}),
         (CODE, code, template),
         (HEAD, head, {"deep": deep, "fine": fine, **codes}),
+        *_embedding_part(network),
     ]
+
+
+def _embedding_part(network: SiameseNetwork) -> list[Part]:
+    if not isinstance(network.embedding, EmbeddingHead):
+        return []
+    size = (_CROPS, network.embedding.channels, POOLED_CELLS, POOLED_CELLS)
+    pooled = np.random.default_rng(0).random(size, dtype=np.float32)
+    return [(EMBEDDING, EmbeddingGraph(network.embedding).eval(), {"pooled": torch.from_numpy(pooled)})]
 
 
 def _pictures(side: int) -> Tensor:
@@ -77,7 +89,7 @@ def _pictures(side: int) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def _write(module: BackboneGraph | CodeGraph | HeadGraph, inputs: dict[str, Tensor], path: Path) -> None:
+def _write(module: Graph, inputs: dict[str, Tensor], path: Path) -> None:
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 FORMAT = "siamtrack-graphs-1"
 CARD = "model.json"
-BACKBONE, CODE, HEAD = "backbone", "code", "head"
+BACKBONE, CODE, HEAD, EMBEDDING = "backbone", "code", "head", "embedding"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from tracker import checkpoint
 from tracker.config import Config, TrainConfig, parse
 from tracker.data.pairs import PairConfig, Pairs
 from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
+from tracker.models.embedding import EmbeddingHead
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.training.objectives import rpn_objective, siamfc_objective
@@ -51,14 +52,17 @@ def load_network(
 def build_network(config: Config) -> SiameseNetwork:
     """Return the network that a configuration names, with fresh weights."""
     backbone = _BACKBONES[config.model.backbone]()
+    embedding = None
+    if config.model.embedding == "pooled":  # of the maps that the online filter reads
+        embedding = EmbeddingHead(backbone.channels + (backbone.fine_channels if config.fine_weight else 0))
     if config.model.head == "none":
-        return SiameseNetwork(backbone, None)
+        return SiameseNetwork(backbone, None, embedding)
     if config.model.head == "siamfc":
-        return SiameseNetwork(backbone, SiamFCHead())
+        return SiameseNetwork(backbone, SiamFCHead(), embedding)
     if backbone.stride != 2 * FINE_STRIDE:
         raise ValueError(f"the rpn heads read features of stride 16, not those of {config.model.backbone}")
     widths = _RPN_HEADS[config.model.head]
-    return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths))
+    return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths), embedding)
 
 
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from tracker.builder import build_localiser
+from tracker.builder import assemble
 from tracker.config import parse
 from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.evaluation import read_frame
@@ -23,7 +23,6 @@ from tracker.exported import BACKBONE, digest, read_card, write_card
 from tracker.geometry import Box
 from tracker.runtime import Array
 from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
-from tracker.siamese_tracker import SiameseTracker
 
 _TRACKS = 48  # of different videos, from whose first frames ranges are read
 _FEWEST = 16  # with less the ranges are those of a few things
@@ -95,7 +94,7 @@ def _watch(folder: Path, tracks: Sequence[ObjectTrack]) -> list[Inputs]:
     exported = read_card(folder)
     engine = _Recorder(OnnxEngine(folder, exported, threads=1))
     config = parse(exported.config)
-    tracker = SiameseTracker(build_localiser(GraphRuntime(engine, exported), config), config.lost)
+    tracker = assemble(GraphRuntime(engine, exported), replace(config, recovery=None))
     for track in tracks:
         for at, shown in enumerate((track.frames[0], track.frames[-1])):
             frame = read_frame(shown.image)

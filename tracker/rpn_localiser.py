@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tracker.certainty import Certainty, CertaintyState, Evidence
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut
-from tracker.decode import Candidate, Proposals, best_proposal, enlarged, second_peak
+from tracker.decode import Candidate, Proposals, best_proposal, enlarged, second_peak, value_near
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import PlaceModel, PlaceState
@@ -24,12 +25,20 @@ class RPNState:
     code: Code
     place: PlaceState | None  # where a filter is learned
     calibration: tuple[float, float, float, float]  # given box less the head's: (dx, dy) over its size, log sizes
+    certainty: CertaintyState | None = None  # where the score is a chance
 
 
 class RPNLocaliser:
     """Find the cell where filter and head together answer best; its box is the head's, read as the first box was."""
 
-    def __init__(self, runtime: Runtime, crop: CropConfig, online: OnlineConfig | None, config: RPNConfig) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        crop: CropConfig,
+        online: OnlineConfig | None,
+        config: RPNConfig,
+        certainty: Certainty | None = None,
+    ) -> None:
         """Take the network, whose head has anchors, and the settings; without `online` no filter is learned."""
         for name, size in (("template_size", crop.template_size), ("search_size", crop.search_size)):
             if size % runtime.stride != 1:  # or the cells of the two maps do not lie over each other
@@ -38,6 +47,8 @@ class RPNLocaliser:
         self.crop = crop
         self.config = config
         self.place = None if online is None else PlaceModel(online, runtime.stride)
+        self.certainty = certainty
+        self._anywhere = replace(config, window_influence=0.0)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> RPNState:
         """Return the template's code, the filter learned from views of the first frame, and the calibration."""
@@ -53,7 +64,11 @@ class RPNLocaliser:
         if self.place is not None:
             others = self.runtime.see(cut_views(frame, search, fill)[1:], ())
             place = self.place.learn_views(np.concatenate([seen.maps[:1], others.maps]), Box(0.0, 0.0, *size_wh))
-        return RPNState(code, place, self._calibrate(seen, truth))
+        certainty = None
+        if self.certainty is not None:
+            shown_box = search.box_to_crop(box)
+            certainty = self.certainty.start(seen.maps[0], (0.0, 0.0, shown_box.w, shown_box.h))
+        return RPNState(code, place, self._calibrate(seen, truth), certainty)
 
     def code(self, model: RPNState) -> Code:
         """Return what the head needs of the template."""
@@ -70,26 +85,50 @@ class RPNLocaliser:
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
-        assert seen.scores is not None and seen.boxes is not None
         shown = self.regions(box)[0].box_to_crop(box)
+        proposals, sample = self._answer(model, seen)
+        candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
+        place = self.place
+        evidence = self._evidence(seen, proposals, candidate)
+        score, learns = evidence.alone, place is not None and candidate.score >= place.config.gate
+        if self.certainty is not None and model.certainty is not None:
+            found = self.certainty.judge(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
+            score, learns = found.score, learns and found.score >= self.certainty.config.trust
+            model = replace(model, certainty=self.certainty.advanced(model.certainty, evidence, found))
+        if learns and place is not None and model.place is not None:
+            model = replace(model, place=place.learn(model.place, sample, (candidate.du, candidate.dv)))
+        if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
+            return Candidate(0.0, 0.0, shown.w, shown.h, score), 0, model
+        return replace(candidate, score=score), 0, model
+
+    def look(self, model: RPNState, seen: Seen, size_wh: tuple[float, float]) -> Candidate:
+        """Return the best place in a region where the object may be, and how likely it is there; nothing is learned."""
+        assert self.certainty is not None and model.certainty is not None
+        proposals, _ = self._answer(model, seen)
+        candidate = best_proposal(proposals, size_wh, self._anywhere)
+        evidence = self._evidence(seen, proposals, candidate)
+        found = self.certainty.judge_afresh(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
+        return replace(candidate, score=found.score)
+
+    def _answer(self, model: RPNState, seen: Seen) -> tuple[Proposals, Array]:
+        """Return what head and filter answer together in each cell, and what the filter may learn from."""
+        assert seen.scores is not None and seen.boxes is not None
         scores = seen.scores[0]
-        place, learned = self.place, model.place
-        if place is not None and learned is not None:
-            sample, answers = place.answer(learned, seen.maps)
+        sample = seen.maps
+        if self.place is not None and model.place is not None:
+            sample, answers = self.place.answer(model.place, seen.maps)
             spread = np.clip(enlarged(answers, len(scores)), 0, 1)
             scores = scores + np.float32(self.config.filter_share) * (spread - scores)
         if not np.isfinite(scores).all():
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
-        proposals = Proposals(scores, _calibrated(seen.boxes[0], model.calibration))
-        candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
-        if place is not None and learned is not None and candidate.score >= place.config.gate:
-            model = replace(model, place=place.learn(learned, sample, (candidate.du, candidate.dv)))
+        return Proposals(scores, _calibrated(seen.boxes[0], model.calibration)), sample
+
+    def _evidence(self, seen: Seen, proposals: Proposals, candidate: Candidate) -> Evidence:
+        assert seen.scores is not None
         # How sure it is falls where something else answers too: that tells good frames from lost ones much better.
         rival = second_peak(proposals.scores, candidate, FINE_STRIDE)
-        sure = candidate.score * (1 - min(rival, 1.0))
-        if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
-            return Candidate(0.0, 0.0, shown.w, shown.h, sure), 0, model
-        return replace(candidate, score=sure), 0, model
+        alone = candidate.score * (1 - min(rival, 1.0))
+        return Evidence(alone, value_near(seen.scores[0], candidate, FINE_STRIDE))
 
     def _moved(self, search: CropGeometry, box: Box) -> list[CropGeometry]:
         """Return squares of other places and sizes that show the object, for the calibration."""

@@ -32,12 +32,16 @@ class Runtime(Protocol):
     """Run the two branches of a Siamese network."""
 
     stride: int  # of the deep features, pixels
+    embeds: bool  # whether `embed` is there to be called
 
     def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
         """Return the code of a template crop (T, T, 3), in whose middle lies an object of that size, crop pixels."""
 
     def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         """Return what is seen in search crops (S, S, 3); without codes, else one a crop, `scores` and `boxes` too."""
+
+    def embed(self, pooled: Array) -> Array:
+        """Return unit vectors (N, D) of features (N, C, n, n) pooled from the maps by `pooling.pool_box`."""
 
 
 def stack(codes: Sequence[Code]) -> list[Array]:

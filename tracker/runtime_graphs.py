@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tracker.exported import BACKBONE, CODE, HEAD, Exported
+from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, Exported
 from tracker.interface import Frame
 from tracker.runtime import Array, Code, Seen, stack
 
@@ -30,6 +30,7 @@ class GraphRuntime:
         self.engine = engine
         self.exported = exported
         self.stride = exported.stride
+        self.embeds = EMBEDDING in exported.outputs
         self._lock = Lock()  # what an engine hands out is its own, until it is copied
 
     def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
@@ -58,6 +59,11 @@ class GraphRuntime:
         code = dict(zip(self.exported.outputs[CODE], parts, strict=True))
         answers = self.engine.run(HEAD, {"deep": features["deep"], "fine": features["fine"], **code})
         return Seen(maps, None, *(answer.copy() for answer in answers))
+
+    def embed(self, pooled: Array) -> Array:
+        """Return the vectors of pooled features, see `runtime.Runtime`."""
+        with self._lock:
+            return self.engine.run(EMBEDDING, {"pooled": pooled})[0].copy()
 
     def _embed(self, crops: Sequence[Frame]) -> dict[str, Array]:
         images = crops[0][np.newaxis] if len(crops) == 1 else np.stack(crops)

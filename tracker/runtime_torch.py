@@ -19,6 +19,7 @@ class TorchRuntime:
         self.network = network
         self.fine_weight = fine_weight
         self.stride = network.stride
+        self.embeds = network.embedding is not None
         self._backbone = BackboneGraph(network, fine_weight)
         self._code = CodeGraph(network)
         self._head = HeadGraph(network)
@@ -42,6 +43,12 @@ class TorchRuntime:
         code = [torch.from_numpy(part).to(maps.device) for part in stack(codes)]
         scores, *boxes = self._head(*features, *code)
         return Seen(_array(maps), None, _array(scores), *(_array(part) for part in boxes))
+
+    @torch.inference_mode()
+    def embed(self, pooled: Array) -> Array:
+        """Return the vectors of pooled features, see `runtime.Runtime`."""
+        assert self.network.embedding is not None
+        return _array(self.network.embedding(torch.from_numpy(pooled).to(self.network.mean.device)))
 
     def _images(self, crops: Sequence[Frame]) -> torch.Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.network.mean.device, non_blocking=True)

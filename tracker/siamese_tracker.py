@@ -11,7 +11,17 @@ from tracker.frames import as_rgb_uint8
 from tracker.geometry import Box, CropGeometry, check_initial_box
 from tracker.interface import Frame, Prediction
 from tracker.localisers import Localiser
+from tracker.recovery import Recovery
 from tracker.threads import one_blas_thread
+
+
+@dataclass(frozen=True, slots=True)
+class Sure:
+    """Hold what was known of a target when its score was last above `lost.leave`, and how long it has been lost."""
+
+    box: Box
+    model: Any
+    lost_frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +34,32 @@ class TrackState:
     frame_index: int
     doubtful: int  # frames in a row with a score below `lost.enter`
     lost: bool
+    sure: "Sure"
 
     def advanced(self, box: Box, score: float, model: Any, config: LostConfig) -> "TrackState":  # noqa: ANN401
         """Return the state after a frame: the new box and model, and the verdict, with hysteresis."""
         doubtful = self.doubtful + 1 if score < config.enter else 0
         lost = score < config.leave if self.lost else doubtful >= config.patience
-        return replace(self, box=box, model=model, frame_index=self.frame_index + 1, doubtful=doubtful, lost=lost)
+        if lost:
+            sure = replace(self.sure, lost_frames=self.sure.lost_frames + 1)
+        else:
+            sure = Sure(box, model, 0) if score >= config.leave else replace(self.sure, lost_frames=0)
+        return TrackState(box, model, self.fill, self.frame_index + 1, doubtful, lost, sure)
 
 
 class SiameseTracker:
     """Follow one object. Trackers made by `fork` share the network; no state is shared."""
 
-    def __init__(self, localiser: Localiser, lost: LostConfig) -> None:
-        """Build a tracker without a target."""
+    def __init__(self, localiser: Localiser, lost: LostConfig, recovery: Recovery | None = None) -> None:
+        """Build a tracker without a target; with `recovery` it searches for one that is lost."""
         self.localiser = localiser
         self.lost = lost
+        self.recovery = recovery
         self.state: TrackState | None = None
 
     def fork(self) -> "SiameseTracker":
         """Return another tracker on the same network, without a target."""
-        return SiameseTracker(self.localiser, self.lost)
+        return SiameseTracker(self.localiser, self.lost, self.recovery)
 
     def init(self, frame: Frame, box: Box) -> None:
         """Learn the object that `box` marks in `frame` (H, W, 3) RGB uint8.
@@ -57,18 +73,23 @@ class SiameseTracker:
         fill = mean_colour(frame)
         with one_blas_thread():
             model = self.localiser.learn(frame, box, fill)
-        self.state = TrackState(box, model, fill, frame_index=0, doubtful=0, lost=False)
+        self.state = TrackState(box, model, fill, 0, doubtful=0, lost=False, sure=Sure(box, model, 0))
 
     def update(self, frame: Frame) -> Prediction:
         """Find the object in the next frame, RGB uint8; the frame may differ in size from the ones before."""
         return update_many([self], frame)[0]
 
     def _advance(self, frame: Frame, region: CropGeometry, candidate: Candidate, model: Any) -> Prediction:  # noqa: ANN401
-        middle = region.size / 2
-        found = region.box_to_frame(Box(middle + candidate.du, middle + candidate.dv, candidate.w, candidate.h))
-        held = found.held_in(frame.shape[:2])
-        self.state = _state_of(self).advanced(held, candidate.score, model, self.lost)
-        return Prediction(held.clipped(frame.shape[:2]), candidate.score, self.state.lost)
+        box, score = candidate.in_frame(region).held_in(frame.shape[:2]), candidate.score
+        state = _state_of(self).advanced(box, score, model, self.lost)
+        if state.lost and self.recovery is not None:
+            sure = state.sure
+            found = self.recovery.search(frame, state.fill, sure.box, sure.model, sure.lost_frames - 1)
+            if found is not None and found.score > score:  # it stays lost until the next frame confirms the place
+                box, score = found.box.held_in(frame.shape[:2]), found.score
+                state = replace(state, box=box, model=sure.model)
+        self.state = state
+        return Prediction(box.clipped(frame.shape[:2]), score, state.lost)
 
 
 def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Prediction]:

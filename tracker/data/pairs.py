@@ -61,6 +61,11 @@ class Pairs(NamedTuple):
     boxes: Tensor  # (K, 4), the same of the searches
     positive: Tensor  # (K,) bool
 
+    @property
+    def samples(self) -> int:
+        """Number of pairs."""
+        return self.positive.numel()
+
 
 class UnreadablePictureError(ValueError):
     """Say which picture of a track cannot be read."""
@@ -159,7 +164,7 @@ class PairDataset(Dataset[Pairs]):
     def _cut(self, frame: TrackFrame, view: "_View", track: ObjectTrack, rng: Generator) -> "_Shown":
         """Return the augmented crop and where it shows the object; `track` is what no background may show."""
         config = self.config
-        image = _read(frame.image)
+        image = read_image(frame.image)
         box = Box.from_xywh(*frame.box_xywh)
         scale = view.max_scale ** rng.uniform(-1, 1)
         per_crop = search_side(box.w, box.h, config.context, config.template_size, 1) * scale
@@ -194,7 +199,7 @@ class PairDataset(Dataset[Pairs]):
         other = self._negative(track, rng) or self._pick_pool(rng).pick(rng)
         if other.video == track.video:
             return crop
-        image = _read(_any_frame(other, rng).image)
+        image = read_image(_any_frame(other, rng).image)
         height, width = image.shape[:2]
         side = min(height, width) * rng.uniform(0.7, 1.0)  # inside the picture: there is no plain colour
         cx = side / 2 + rng.random() * (width - side)
@@ -212,7 +217,7 @@ class PairDataset(Dataset[Pairs]):
         if other is None:
             return search
         frame = _any_frame(other, rng)
-        image = _read(frame.image)
+        image = read_image(frame.image)
         x, y, w, h = (round(value) for value in frame.box_xywh)
         patch = image[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
         if patch.shape[0] < 4 or patch.shape[1] < 4:
@@ -280,7 +285,8 @@ def to_batch(crops: Sequence[Frame]) -> Tensor:
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # a view: the bytes stay (N, H, W, 3)
 
 
-def _read(path: Path) -> Frame:
+def read_image(path: Path) -> Frame:
+    """Return a picture, RGB. Raises UnreadablePictureError naming one that cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise UnreadablePictureError(f"cannot read the training picture {path}")

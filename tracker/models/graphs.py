@@ -69,6 +69,20 @@ class HeadGraph(nn.Module):
         return output.cls_logits[:, 0].sigmoid(), anchors.decode(output.box_deltas, template.size_wh, FINE_STRIDE)
 
 
+class EmbeddingGraph(nn.Module):
+    """Embed an object."""
+
+    outputs = ("embedding",)
+
+    def __init__(self, embedding: nn.Module) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, ...]:
+        """Return unit vectors (N, D) of features (N, C, n, n) pooled from the backbone's maps."""
+        return (self.embedding(pooled),)
+
+
 def join(deep: Tensor, fine: Tensor, fine_weight: float) -> Tensor:
     """Return deep (N, C, h, w) and fine features (N, c, 2h - 1, 2w - 1) as one map (N, C + c, h, w).
 

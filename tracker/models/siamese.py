@@ -1,4 +1,4 @@
-"""The Siamese network: one backbone for both inputs, one head for the pair."""
+"""The Siamese network: one backbone for both inputs, one head for the pair, one that embeds an object alone."""
 
 from typing import Protocol, cast
 
@@ -30,16 +30,17 @@ class SiameseNetwork(nn.Module):
 
     Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The parts may
     run in bfloat16, each by the type of its weights; features are handed on as float32. A network without a head only
-    embeds.
+    embeds. `embedding` turns pooled features into vectors that tell objects apart, where there is one.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module | None) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module | None, embedding: nn.Module | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.embedding = embedding
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 

@@ -1,0 +1,96 @@
+"""Search for an object that was lost: where it was last sure, and step by step over the whole frame."""
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+from tracker.config import RecoveryConfig
+from tracker.crop import Fill, cut
+from tracker.decode import Candidate
+from tracker.geometry import Box, CropGeometry
+from tracker.interface import Frame
+from tracker.runtime import Code, Runtime, Seen
+
+_SWEEPS_KEPT = 64  # of different sizes of frame and object
+
+
+class Seeker(Protocol):
+    """Say how likely an object is in a region, however it is found there; a `Localiser` with a calibrated score."""
+
+    runtime: Runtime
+
+    def regions(self, box: Box) -> list[CropGeometry]:
+        """Return where to search for an object last seen at `box`; the first one is used."""
+
+    def code(self, model: Any) -> Code | None:  # noqa: ANN401 - each localiser has its own model
+        """Return the template's code that the head needs."""
+
+    def look(self, model: Any, seen: Seen, size_wh: tuple[float, float]) -> Candidate:  # noqa: ANN401
+        """Return the best place in one region for an object of about that size, crop pixels; its score is a chance."""
+
+
+class Sighting(NamedTuple):
+    """Hold a place, frame pixels, and the chance that the lost object is there."""
+
+    box: Box
+    score: float
+
+
+class Recovery:
+    """Search a few regions a frame; stateless beside its settings."""
+
+    def __init__(self, seeker: Seeker, config: RecoveryConfig) -> None:
+        self.seeker = seeker
+        self.config = config
+
+    def search(self, frame: Frame, fill: Fill, box: Box, model: Any, turn: int) -> Sighting | None:  # noqa: ANN401
+        """Return the best place that is likely enough, in frame number `turn` since the loss, from 0; or None.
+
+        box, model: of the object when it was last sure.
+        """
+        seeker = self.seeker
+        side = seeker.regions(box)[0].side
+        places = places_to_search(box, side, (frame.shape[0], frame.shape[1]), turn, self.config)
+        regions = [seeker.regions(place)[0] for place in places]
+        code = seeker.code(model)
+        seen = seeker.runtime.see(
+            [cut(frame, each, fill) for each in regions], [] if code is None else [code] * len(regions)
+        )
+        best = None
+        for at, (place, region) in enumerate(zip(places, regions, strict=True)):
+            shown = region.box_to_crop(place)
+            found = seeker.look(model, seen.part(at, 1), (shown.w, shown.h))
+            if found.score > max(self.config.accept, best.score if best else 0.0):
+                best = Sighting(found.in_frame(region), found.score)
+        return best
+
+
+def places_to_search(box: Box, side: float, frame_hw: tuple[int, int], turn: int, config: RecoveryConfig) -> list[Box]:
+    """Return the boxes around which to search in frame number `turn` since the loss, from 0.
+
+    box: of the object when it was last sure. side: of the square that is searched around it, frame pixels. The first
+    place is that box; the others go over the frame, from there outwards, in squares that lie over each other; when all
+    of the frame was seen, again for an object of another size.
+    """
+    sweeps = [_sweep(box, side * scale, frame_hw, config.step) for scale in config.scales]
+    places = [
+        Box(cx, cy, box.w * scale, box.h * scale)
+        for scale, sweep in zip(config.scales, sweeps, strict=True)
+        for cx, cy in sweep
+    ]
+    each = config.regions - 1  # beside the last place
+    return [box, *(places[at % len(places)] for at in range(turn * each, (turn + 1) * each))]
+
+
+@lru_cache(_SWEEPS_KEPT)
+def _sweep(box: Box, side: float, frame_hw: tuple[int, int], step: float) -> tuple[tuple[float, float], ...]:
+    """Return the centres of squares that cover the frame, the nearest to the box first."""
+    rows, columns = (_centres(length, side * step) for length in frame_hw)
+    places = [(x, y) for y in rows for x in columns]
+    return tuple(sorted(places, key=lambda place: math.hypot(place[0] - box.cx, place[1] - box.cy)))
+
+
+def _centres(length: float, step: float) -> list[float]:
+    """Return centres from half a step inside one end to half a step inside the other, at most a step apart."""
+    count = max(math.ceil(length / step), 1)
+    return [length * (i + 0.5) / count for i in range(count)]
