@@ -9,6 +9,7 @@ Three kinds of videos are made of the development sequences (see benchmarks/deve
 - "splices": each up to its middle, 40 frames of another scene, then its rest, up to 200 frames in all: the object is
   out of view, and known to be. Counted are those where the object was still followed when it went.
 - "elsewhere": splices whose last part is rolled round by half its width, so that the object comes back elsewhere.
+AO is the mean overlap, each video counting once, where the object is there.
 AUROC tells frames with overlap > .5 from those with < .1 (the object being away counts as 0). ECE is the expected
 calibration error of the score as the chance of overlap > .5. --fit prints the table that fits all three kinds; its
 figures are of sequences that it was not fitted on, a sixth at a time.
@@ -197,7 +198,9 @@ def _figures(videos: Items[Known]) -> list[str]:
     )
     good, bad = values > 0.5, values < 0.1
     known = ~np.isnan(values)
+    followed = [np.nanmean(np.where(video.away, np.nan, video.overlaps)) for video in videos]
     figures = [
+        float(np.mean(followed)),
         score_auroc(scores, values),
         calibration_error(scores[known], good[known]),
         lost[good].mean() if good.any() else np.nan,
@@ -208,7 +211,7 @@ def _figures(videos: Items[Known]) -> list[str]:
 
 def print_figures(title: str, kinds: dict[str, list[Known]], console: Console) -> None:
     """Print one row a kind, and what happened at the splices."""
-    columns = ("videos", "frames", "bad", "AUROC", "ECE", "lost of good", "lost of bad")
+    columns = ("videos", "frames", "bad", "AO", "AUROC", "ECE", "lost of good", "lost of bad")
     table = Table(*columns, title=title)
     for kind, videos in kinds.items():
         table.add_row(kind, *_figures(videos))

@@ -22,6 +22,7 @@ from tracker.video_writer import VideoWriter
 
 ROOT = Path(__file__).parents[1]
 SIDE = 16  # of the coloured squares
+SETTINGS: list[tuple[str, ...]] = []  # that trackers were loaded with, the last one last
 
 
 class ColourTracker:
@@ -61,7 +62,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, str]]:
     """Replace the network by ColourTracker; return the (model, device) that were asked for."""
     calls: list[tuple[str | None, str]] = []
 
-    def load_tracker(model: str | None, device: str, **_: object) -> ColourTracker:
+    def load_tracker(model: str | None, device: str, overrides: Sequence[str], **_: object) -> ColourTracker:
+        SETTINGS.append(tuple(overrides))
         if model == "unknown":
             raise ValueError("unknown model 'unknown'")
         calls.append((model, device))
@@ -141,7 +143,7 @@ def test_track_writes_video_and_boxes(
     assert frame_count(video) == 30
     output = capsys.readouterr()
     assert "frames   30" in output.out
-    assert "lost in  5\n" in output.out
+    assert "lost in  5 frames: 15-19\n" in output.out
     assert "median" in output.out
     assert f"wrote    {video}, {table}" in output.out
     assert output.err == ""
@@ -163,7 +165,30 @@ def test_several_targets_share_a_network(clip: Path, tmp_path: Path, capsys: pyt
     assert [(row["frame"], row["target"]) for row in found] == [(i, t) for i in range(30) for t in range(2)]
     assert found[2 * 10]["x"] == pytest.approx(30, abs=0.5)
     assert found[2 * 29 + 1]["y"] == pytest.approx(69, abs=0.5)
-    assert "lost in  5, 0 (by target)" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "lost in  target 0: 5 frames: 15-19\nlost in  target 1: no frame\n" in output
+
+
+def test_stop_when_lost_ends_the_files_there(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "out.csv"
+    assert main(["track", str(clip), "--init", RED_AT_0, "--boxes", str(table), "--stop-when-lost"]) == 3
+    assert [int(row["lost"]) for row in rows(table)] == [0] * 15 + [1]
+    output = capsys.readouterr()
+    assert output.err == "siamtrack: lost in frame 15; the files end here\n"
+    assert "frames   16" in output.out
+
+
+def test_stop_when_lost_goes_on_while_one_target_is_followed(clip: Path, tmp_path: Path) -> None:
+    table = tmp_path / "out.csv"
+    targets = ["--init", RED_AT_0, "--init", GREEN_AT_0]
+    assert main(["track", str(clip), *targets, "--boxes", str(table), "--stop-when-lost"]) == 0
+    assert len(rows(table)) == 60
+
+
+def test_recovery_can_be_left_out(clip: Path) -> None:
+    main(["track", str(clip), "--init", RED_AT_0])
+    main(["track", str(clip), "--init", RED_AT_0, "--no-recover"])
+    assert SETTINGS[-2:] == [(), ("recovery=false",)]
 
 
 def test_start_and_end_count_frames_of_the_source(clip: Path, tmp_path: Path) -> None:
@@ -497,4 +522,4 @@ def test_threads_and_runtime_can_be_given(monkeypatch: pytest.MonkeyPatch, clip:
     monkeypatch.setattr(sys.modules["tracker.builder"], "load_tracker", load_tracker)
     command = ["track", str(clip), "--init", RED_AT_0]
     assert main([*command, "--threads", "3", "--runtime", "onnx"]) == 0
-    assert given == [{"runtime": "onnx", "threads": 3}]
+    assert given == [{"overrides": (), "runtime": "onnx", "threads": 3}]

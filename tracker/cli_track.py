@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
     from tracker.interface import Frame, Prediction
     from tracker.loop import Latency
     from tracker.siamese_tracker import SiameseTracker
+    from tracker.tally import Tally
     from tracker.window import Window
 
 
@@ -43,7 +44,20 @@ class _Options:
     device: str
     runtime: "RuntimeName"
     threads: int
+    recover: bool
+    stop_when_lost: bool
     quiet: bool
+
+
+_Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of the network; as many as cores are free, up to 4, if not given.")
+]
+_Recover = Annotated[
+    bool, typer.Option("--recover/--no-recover", help="Search the whole frame for a target that is lost.")
+]
+_StopWhenLost = Annotated[
+    bool, typer.Option("--stop-when-lost", help="Stop, with status 3, where every target is lost.")
+]
 
 
 def track_command(  # typer reads the options of a command from its parameters
@@ -68,10 +82,9 @@ def track_command(  # typer reads the options of a command from its parameters
     model: Annotated[str | None, typer.Option(help="Model name (see `siamtrack models`) or weight file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads of the network; as many as cores are free, up to 4, if not given."),
-    ] = None,
+    threads: _Threads = None,
+    recover: _Recover = True,
+    stop_when_lost: _StopWhenLost = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> int:
     """Follow one object or more from their boxes in the first frame.
@@ -88,7 +101,10 @@ def track_command(  # typer reads the options of a command from its parameters
 
     engine = cast("RuntimeName", runtime)  # load_tracker refuses what is none
     free = threads or free_threads()
-    return _track(_Options(source, targets, start, end, save, boxes, show, model, device, engine, free, quiet))
+    files = (save, boxes, show)
+    return _track(
+        _Options(source, targets, start, end, *files, model, device, engine, free, recover, stop_when_lost, quiet)
+    )
 
 
 def _same_file(a: Path, b: Path) -> bool:
@@ -117,7 +133,10 @@ def _track(options: _Options) -> int:
     with ExitStack() as inputs:
         frames = inputs.enter_context(open_frames(options.source, options.start, options.end))
         # Before the first frame: a live source should not run on while the model loads.
-        tracker = load_tracker(options.model, options.device, runtime=options.runtime, threads=options.threads)
+        changes = () if options.recover else ("recovery=false",)
+        tracker = load_tracker(
+            options.model, options.device, overrides=changes, runtime=options.runtime, threads=options.threads
+        )
         window = None
         if options.show or not options.targets:
             window = inputs.enter_context(Window(options.source, None if frames.live else frames.fps))
@@ -189,25 +208,6 @@ class _Outputs:
         self._files.close()
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Count what was tracked."""
-
-    lost: list[int]  # frames, by target
-    frames: int = 0
-    began: float = field(default_factory=time.perf_counter)
-
-    def add(self, predictions: Sequence["Prediction"]) -> None:
-        """Count one frame."""
-        self.frames += 1
-        for target, prediction in enumerate(predictions):
-            self.lost[target] += prediction.lost
-
-    def frames_a_second(self) -> float:
-        """Return the rate of the whole command: reading, tracking, drawing and writing."""
-        return self.frames / max(time.perf_counter() - self.began, 1e-9)
-
-
 def _follow(
     options: _Options,
     frames: "Frames",
@@ -219,18 +219,23 @@ def _follow(
     """Track to the end, a failure or Ctrl-C; finish the files, sum up and return the exit status."""
     from tracker.loop import LatencyMeter, track_many
     from tracker.siamese_tracker import update_many
+    from tracker.tally import Tally
 
     meter = LatencyMeter()
-    tally = _Tally([0] * len(boxes))
+    tally = Tally(len(boxes))
     status = 0
     with _stop_signals_raise_once():
         try:
             with outputs, _progress(options.quiet) as progress:
                 task = progress.add_task("", total=frames.frame_count, speed=0.0)
                 for frame, predictions in track_many(trackers, chain([first], frames), boxes, update_many, meter):
-                    tally.add(predictions)
+                    tally.add(frames.index, predictions)
                     progress.update(task, advance=1, speed=tally.frames_a_second())
                     if not outputs.write(frame, predictions):
+                        break
+                    if options.stop_when_lost and tally.all_lost:
+                        status = 3
+                        print(f"siamtrack: lost in frame {frames.index}; the files end here", file=sys.stderr)
                         break
         except KeyboardInterrupt:
             status = 130
@@ -277,11 +282,11 @@ def _progress(quiet: bool) -> "Progress":
     return Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
 
 
-def _print_summary(options: _Options, tally: _Tally, latency: "Latency | None") -> None:
-    lost = ", ".join(str(count) for count in tally.lost)
-    each = " (by target)" if len(tally.lost) > 1 else ""
+def _print_summary(options: _Options, tally: "Tally", latency: "Latency | None") -> None:
     print(f"frames   {tally.frames}, {tally.frames_a_second():.0f} a second with reading and writing")
-    print(f"lost in  {lost}{each}")
+    several = len(tally.lost) > 1
+    for target in range(len(tally.lost)):
+        print(f"lost in  {f'target {target}: ' if several else ''}{tally.told(target)}")
     if latency:
         median, p95 = f"median {latency.median_ms:.1f} ms", f"p95 {latency.p95_ms:.1f} ms"
         print(f"update   {median}, {p95}, {latency.fps:.0f} a second")
