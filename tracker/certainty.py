@@ -82,7 +82,7 @@ class Certainty:
             + config.similarity * similarity
             + config.recent * recent
         )
-        return Judgement(1 / (1 + math.exp(-logit)), similarity, embedding)
+        return Judgement((1 + math.tanh(logit / 2)) / 2, similarity, embedding)  # the logistic, without overflow
 
     def _embed(self, maps: Array, box_uvwh: _UnitBox) -> Array:
         pooled = pool_box(maps, box_uvwh, self.runtime.stride)

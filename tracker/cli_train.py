@@ -64,3 +64,32 @@ def train_command(
         if (out / "best.safetensors").is_file():
             typer.echo(f"those that tracked best are in {out / 'best.safetensors'}", err=True)
     return 0
+
+
+def train_verifier_command(
+    weights: Annotated[Path, typer.Argument(help="Weight file of a model, such as runs/mine/weights.safetensors")],
+    data: Annotated[Path, typer.Option(help="Folder with tracks.jsonl and its pictures")],
+    out: Annotated[Path, typer.Option(help="Weight file to write: the same with a trained embedding head")],
+    steps: Annotated[int, typer.Option(help="Steps of the training", min=1)] = 3000,
+    seed: Annotated[int, typer.Option(help="Seed of views, batches and first weights")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the network; as many as cores are free, up to 4, if not given", min=1)
+    ] = None,
+) -> None:
+    """Train the head of a model that tells things apart; the rest of the model stays as it is.
+
+    The tracker's score and recovery, and `siamtrack verify`, rest on it. It takes minutes. Its configuration then says
+    model.embedding = "pooled"; `siamtrack export` writes the head with the rest.
+    """
+    if find_spec("torch") is None:
+        raise ValueError("training needs torch: pip install 'siamtrack[train]'")
+    import torch
+
+    from tracker.threads import free_threads
+    from tracker.training.verifier import Recipe, train_verifier
+
+    torch.set_num_threads(threads or free_threads())
+    command = f"siamtrack train-verifier --steps {steps} --seed {seed}"
+    for line in train_verifier(weights, data, out, Recipe(steps=steps, seed=seed), command):
+        typer.echo(line, err=True)
+    typer.echo(f"the weights are in {out}", err=True)

@@ -1,0 +1,117 @@
+"""The head is trained on pooled features; the rest of the model is not touched."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tracker import checkpoint
+from tracker.cli import main
+from tracker.config import parse
+from tracker.data.tracks import ObjectTrack, TrackFrame
+from tracker.models.embedding import EmbeddingHead
+from tracker.network_builder import load_network
+from tracker.training import verifier
+from tracker.training.verifier import PooledViews, Recipe, embed_all, figures, held_pairs, is_held, train_verifier
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "weights" / "mobilenetv3_online.safetensors"
+
+
+def videos(folder: Path, count: int, frames: int = 3) -> Path:
+    """Write tracks of as many videos, each of a square of its own colours and grain."""
+    rows = []
+    for video in range(count):
+        rng = np.random.default_rng(video)
+        grain = int(rng.integers(1, 9))
+        patch = rng.integers(0, 256, (40 // grain + 1, 40 // grain + 1, 3), dtype=np.uint8)
+        patch = np.kron(patch, np.ones((grain, grain, 1), np.uint8))[:40, :40]
+        shown = []
+        for i in range(frames):
+            picture = rng.integers(90, 130, (120, 140, 3), dtype=np.uint8)
+            picture[40:80, 50 + i : 90 + i] = patch
+            cv2.imwrite(str(folder / f"{video}_{i}.png"), picture)
+            shown.append({"image": f"{video}_{i}.png", "box": [50 + i, 40, 40, 40]})
+        rows.append({"video": f"v{video}", "track": "1", "class": "thing", "frames": shown})
+    (folder / "tracks.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return folder
+
+
+def test_only_the_embedding_head_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier, "_REPORT_EVERY", 50)
+    out = tmp_path / "out.safetensors"
+    lines = list(train_verifier(MODEL, videos(tmp_path, 40), out, Recipe(steps=150, quartets=6), "the command"))
+    losses = [float(line.partition("loss ")[2]) for line in lines if "loss" in line]
+    floor = np.log(3)  # each view has three others of its object, which share the softmax
+    assert len(losses) == 3 and losses[2] - floor < 0.3 * (losses[0] - floor)
+    before, after = checkpoint.load(MODEL), checkpoint.load(out)
+    for name, tensor in before.tensors.items():
+        if not name.startswith("embedding."):
+            assert torch.equal(after.tensors[name], tensor)
+    learned = {name for name in after.tensors if name.startswith("embedding.")}
+    assert learned == {f"embedding.{name}" for name in EmbeddingHead(1).state_dict()}
+    assert parse(after.config).model.embedding == "pooled"
+    assert parse(after.config).online == parse(before.config).online
+    assert after.provenance["embedding"].startswith("the command; 150 steps")
+    assert "v39" not in after.provenance["embedding_data"] and "sha256" in after.provenance["embedding_data"]
+    assert 0.5 < after.metrics["verify_auc"] <= 1
+    assert 0 < after.metrics["verify_threshold"] < 1
+    network, _ = load_network(out, "cpu")
+    assert isinstance(network.embedding, EmbeddingHead)
+
+
+def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
+    data = videos(tmp_path, 24, frames=2)
+    found = []
+    for name in "ab":
+        out = tmp_path / f"{name}.safetensors"
+        assert main(["train-verifier", str(MODEL), "--data", str(data), "--out", str(out), "--steps", "3"]) == 0
+        found.append(checkpoint.load(out).tensors)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_too_few_tracks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"tracks\.jsonl has fewer than 20 tracks"):
+        list(train_verifier(MODEL, videos(tmp_path, 19), tmp_path / "out.safetensors", Recipe(), ""))
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def held_track(wanted: bool, label: str, start: int) -> ObjectTrack:
+    """Return a track of a video that is kept for measuring, or of one that is not."""
+    frames = (TrackFrame(Path("a"), (0, 0, 1, 1)), TrackFrame(Path("b"), (0, 0, 1, 1)))
+    number = start
+    while is_held(track := ObjectTrack("set", f"video {number}", label, frames)) != wanted:
+        number += 1
+    return track
+
+
+def test_pairs_are_of_held_videos_and_of_their_kinds() -> None:
+    one, two = held_track(True, "Dog", 0), held_track(True, "dog", 500)
+    beside = ObjectTrack("set", one.video, "cat", one.frames)
+    learned = held_track(False, "dog", 0)
+    tracks = [one, two, beside, learned]
+    # Each view's embedding is the unit vector of its track; the learned one would give -1.
+    numbers = np.repeat(np.arange(4), 4)
+    vectors = np.array([[1, 0, 0], [0.6, 0.8, 0], [0, 0, 1], [-1, 0, 0]], np.float32)[numbers]
+    pooled = PooledViews(np.zeros((16, 1, 5, 5), np.float16), numbers, np.tile([0, 0, 1, 1], 4))
+    pairs = held_pairs(vectors, pooled, tracks, np.array([is_held(track) for track in tracks]))
+    assert set(pairs.same.round(6)) == {1.0} and len(pairs.same) > 10
+    assert set(pairs.different.round(6)) == {0.6, 0.0}
+    assert set(pairs.same_class.round(6)) == {0.6}
+    assert set(pairs.same_video.round(6)) == {0.0}
+    found = figures(pairs)
+    assert found["verify_auc"] == found["verify_auc_same_class"] == found["verify_tar_at_far_01"] == 1.0
+    assert found["verify_eer"] == 0.0
+    assert found["verify_threshold"] == pytest.approx(1.0)
+
+
+def test_all_are_embedded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head = EmbeddingHead(3)
+    features = np.random.default_rng(0).random((7, 3, 5, 5)).astype(np.float16)
+    whole = embed_all(head, features)
+    monkeypatch.setattr(verifier, "_BATCH", 3)
+    assert np.allclose(embed_all(head, features), whole, atol=1e-6)
