@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import cv2
@@ -90,7 +91,7 @@ def make_tracker(model: str, overrides: Items[str], runtime: str) -> SiameseTrac
 
 def watch(tracker: SiameseTracker, sequence: Sequence) -> Known:
     """Follow a sequence; frames of other sizes are made as large as the first."""
-    recorder = getattr(tracker.localiser, "certainty", None)
+    recorder = getattr(getattr(tracker, "localiser", None), "certainty", None)  # any tracker can be watched
     truth = sequence.boxes_xywh.copy()
     back = _back(sequence) if sequence.name.startswith("elsewhere") else len(truth)
     boxes, scores, lost, facts = [], [], [], []
@@ -159,7 +160,7 @@ def _starts(sequence: Sequence) -> Iterator[Sequence]:
 def _splice(sequence: Sequence, other: Sequence) -> Sequence:
     length = min(len(sequence.image_paths), _SPLICED)
     half = length // 2
-    gap = other.image_paths[:GAP]
+    gap = tuple(islice(cycle(other.image_paths), GAP))
     paths, boxes = sequence.image_paths, sequence.boxes_xywh
     return Sequence(
         f"splices/{sequence.name}/{half}",
