@@ -4,7 +4,6 @@ import logging
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
     from tracker.frames import Frames
     from tracker.interface import Frame, Prediction
     from tracker.loop import Latency
+    from tracker.pipeline import ReadAhead
     from tracker.siamese_tracker import SiameseTracker
     from tracker.tally import Tally
     from tracker.window import Window
@@ -125,7 +125,8 @@ def _parse_box(text: str) -> Box:
 def _track(options: _Options) -> int:
     """Prepare everything that can fail before the first update, then follow. Returns the exit status."""
     from tracker.builder import load_tracker
-    from tracker.frames import open_frames
+    from tracker.frames import DEFAULT_FPS, open_frames
+    from tracker.pipeline import ReadAhead
     from tracker.window import Window
 
     if not options.quiet:
@@ -148,9 +149,11 @@ def _track(options: _Options) -> int:
         if window and not options.show:
             window.close()
             window = None
-        outputs = _Outputs(options, frames, first, window)
+        reader = ReadAhead(frames)
+        outputs = _Outputs(options, reader, frames.fps or DEFAULT_FPS, first, window)
         trackers = [tracker, *(tracker.fork() for _ in boxes[1:])]
-        return _follow(options, frames, first, trackers, boxes, outputs)
+        expected = frames.frame_count
+        return _follow(options, (reader, expected), first, trackers, boxes, outputs)
 
 
 def _drag_boxes(window: "Window", frames: "Frames") -> tuple["Frame", list[Box]]:
@@ -165,37 +168,38 @@ def _drag_boxes(window: "Window", frames: "Frames") -> tuple["Frame", list[Box]]
 class _Outputs:
     """Take each tracked frame to the files and the window that were asked for; a context manager."""
 
-    def __init__(self, options: _Options, frames: "Frames", first: "Frame", window: "Window | None") -> None:
+    def __init__(
+        self, options: _Options, reader: "ReadAhead", fps: float, first: "Frame", window: "Window | None"
+    ) -> None:
         """Open the files. Raises ValueError or OSError where one cannot be written."""
         from tracker.box_files import BoxWriter
-        from tracker.frames import DEFAULT_FPS
+        from tracker.pipeline import WriteBehind
         from tracker.video_writer import VideoWriter
 
-        self._frames = frames
+        self._reader = reader
         self._window = window
         with ExitStack() as files:
             self._table = files.enter_context(BoxWriter(options.table)) if options.table else None
             size_hw = (first.shape[0], first.shape[1])
-            self._video = (
-                files.enter_context(VideoWriter(options.video, frames.fps or DEFAULT_FPS, size_hw))
-                if options.video
-                else None
-            )
+            self._video = files.enter_context(VideoWriter(options.video, fps, size_hw)) if options.video else None
+            self._jobs = files.enter_context(WriteBehind())  # closed before the file it writes
             self._files = files.pop_all()
 
     def write(self, frame: "Frame", predictions: Sequence["Prediction"]) -> bool:
         """Write the frame that the source gave last. Return False when the user wants to stop."""
         from tracker.draw import draw_predictions
 
-        index, seconds = self._frames.index, self._frames.time
+        index, seconds, video = self._reader.index, self._reader.time, self._video
         if self._table:
             self._table.write(index, seconds, predictions)
-        if not self._video and not self._window:
-            return True
-        drawn = draw_predictions(frame, predictions, index)
-        if self._video:
-            self._video.write(drawn, seconds)
-        return self._window.show(drawn) if self._window else True
+        if self._window:
+            drawn = draw_predictions(frame, predictions, index)
+            if video:
+                self._jobs.submit(lambda: video.write(drawn, seconds))
+            return self._window.show(drawn)
+        if video:
+            self._jobs.submit(lambda: video.write(draw_predictions(frame, predictions, index), seconds))
+        return True
 
     def __enter__(self) -> "_Outputs":
         """Return the outputs."""
@@ -210,32 +214,36 @@ class _Outputs:
 
 def _follow(
     options: _Options,
-    frames: "Frames",
+    source: "tuple[ReadAhead, int | None]",
     first: "Frame",
     trackers: Sequence["SiameseTracker"],
     boxes: Sequence[Box],
     outputs: _Outputs,
 ) -> int:
-    """Track to the end, a failure or Ctrl-C; finish the files, sum up and return the exit status."""
+    """Track to the end, a failure or Ctrl-C; finish the files, sum up and return the exit status.
+
+    source: the frames after the first, and how many there may be with it.
+    """
     from tracker.loop import LatencyMeter, track_many
     from tracker.siamese_tracker import update_many
     from tracker.tally import Tally
 
     meter = LatencyMeter()
     tally = Tally(len(boxes))
+    reader, expected = source
     status = 0
     with _stop_signals_raise_once():
         try:
-            with outputs, _progress(options.quiet) as progress:
-                task = progress.add_task("", total=frames.frame_count, speed=0.0)
-                for frame, predictions in track_many(trackers, chain([first], frames), boxes, update_many, meter):
-                    tally.add(frames.index, predictions)
+            with outputs, reader, _progress(options.quiet) as progress:
+                task = progress.add_task("", total=expected, speed=0.0)
+                for frame, predictions in track_many(trackers, chain([first], reader), boxes, update_many, meter):
+                    tally.add(reader.index, predictions)
                     progress.update(task, advance=1, speed=tally.frames_a_second())
                     if not outputs.write(frame, predictions):
                         break
                     if options.stop_when_lost and tally.all_lost:
                         status = 3
-                        print(f"siamtrack: lost in frame {frames.index}; the files end here", file=sys.stderr)
+                        print(f"siamtrack: lost in frame {reader.index}; the files end here", file=sys.stderr)
                         break
         except KeyboardInterrupt:
             status = 130
@@ -243,7 +251,7 @@ def _follow(
         except (ValueError, OSError) as error:
             status = 1
             print(f"siamtrack: error: {error}", file=sys.stderr)
-        _print_summary(options, tally, meter.latency())
+        _print_summary(options, tally, reader.dropped, meter.latency())
     return status
 
 
@@ -282,8 +290,10 @@ def _progress(quiet: bool) -> "Progress":
     return Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
 
 
-def _print_summary(options: _Options, tally: "Tally", latency: "Latency | None") -> None:
+def _print_summary(options: _Options, tally: "Tally", dropped: int, latency: "Latency | None") -> None:
     print(f"frames   {tally.frames}, {tally.frames_a_second():.0f} a second with reading and writing")
+    if dropped:
+        print(f"dropped  {dropped} frames that came while another was tracked")
     several = len(tally.lost) > 1
     for target in range(len(tally.lost)):
         print(f"lost in  {f'target {target}: ' if several else ''}{tally.told(target)}")
