@@ -76,7 +76,7 @@ setup(
             "pytorch-metric-learning>=2.8",  # whose losses and miners ours are compared with
             "ruff>=0.9",
             "scikit-image>=0.25",  # its photographs make the demo clip
-            "scikit-learn>=1.6",  # its digits are learned in a test
+            "scikit-learn>=1.6",  # its digits are learned in a test, its ROC curves are the truth of ours
         ],
     },
     entry_points={"console_scripts": ["siamtrack = tracker.cli:main"]},

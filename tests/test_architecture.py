@@ -26,14 +26,14 @@ LAYERS = (
     ("interface", "zoo", "models.embedding"),  # it names the type of a frame, which all the next row handles
     (
         *("training.metric_losses", "training.provenance", "data.batches", "data.omniglot", "data.image_folder"),
-        *("encoder_config", "training.trainer"),
+        *("encoder_config", "training.trainer", "roc_plot"),
     ),
     (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
-        *("training.targets", "video_writer", "box_files", "window", "models.batch"),
+        *("training.targets", "video_writer", "box_files", "window", "tally", "pipeline", "models.batch"),
         *("training.metric_objectives", "encoding"),
     ),
-    ("views", "runtime", "encoder_builder"),
+    ("views", "runtime", "encoder_builder", "result_sheet"),
     (
         *(
             "online",
@@ -50,14 +50,15 @@ LAYERS = (
     ),
     ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views"),  # the last takes data.pairs' batches
     ("models.siamese", "data.layouts", "training.board"),
-    ("localisers", "rpn_localiser", "verifier", "training.objectives", "models.graphs"),
+    ("localisers", "rpn_localiser", "training.objectives", "models.graphs"),
     ("runtime_torch", "runtime_graphs"),
     ("siamese_tracker",),
     ("network_builder", "export", "evaluation"),
     ("builder",),
-    ("evaluation_toolkit", "training.watch", "training.verifier", "quantise"),
+    ("verifier",),
+    ("evaluation_toolkit", "training.watch", "training.verifier", "quantise", "picture_index"),
     ("training.run", "training.encoder_run"),
-    ("cli_track", "cli_eval", "cli_train", "cli_data", "cli_export", "cli_encoder"),
+    ("cli_track", "cli_eval", "cli_train", "cli_data", "cli_export", "cli_encoder", "cli_verify"),
     ("cli",),
     ("__main__",),
 )

@@ -47,7 +47,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Return a network in torch and the folder of its graphs."""
     network, text = fresh(request.param)
     folder = tmp_path_factory.mktemp("graphs") / request.param
-    exported = export(network, text, folder, {"from": "a test"})
+    exported = export(network, text, folder, {"from": "a test"}, {"verify_threshold": 0.5})
     return TorchRuntime(network, exported.fine_weight), folder
 
 
@@ -87,6 +87,19 @@ def test_graphs_see_what_torch_sees(pair: tuple[TorchRuntime, Path], engine: str
         assert_alike(runtime.see(pictures, ()), in_torch.see(pictures, ()), tolerance)
         if code:
             assert_alike(runtime.see(pictures, [code] * count), in_torch.see(pictures, [code] * count), tolerance)
+
+
+def test_card_says_what_the_weight_file_does(pair: tuple[TorchRuntime, Path]) -> None:
+    _, folder = pair
+    exported = read_card(folder)
+    assert exported.provenance["from"] == "a test"
+    assert exported.metrics == {"verify_threshold": 0.5}
+    card = json.loads((folder / "model.json").read_text())
+    del card["metrics"]  # as written before there were any
+    bare = folder.with_name(f"{folder.name}_bare")
+    shutil.copytree(folder, bare)
+    (bare / "model.json").write_text(json.dumps(card))
+    assert read_card(bare).metrics == {}
 
 
 def test_what_was_seen_stays_when_the_network_looks_again(pair: tuple[TorchRuntime, Path]) -> None:
@@ -129,8 +142,8 @@ def test_targets_share_the_graphs() -> None:
 
 def test_weights_in_half_precision_take_half_the_size(tmp_path: Path) -> None:
     network, text = fresh("mobilenetv3_online")
-    full = export(network, text, tmp_path / "full", {})
-    half = export(network, text, tmp_path / "half", {}, half=True)
+    full = export(network, text, tmp_path / "full", {}, {})
+    half = export(network, text, tmp_path / "half", {}, {}, half=True)
     sizes = [one.path(tmp_path / name, "backbone").stat().st_size for name, one in (("full", full), ("half", half))]
     assert sizes[1] < 0.7 * sizes[0]  # the graph itself is as long
     picture = crops(1, 241)

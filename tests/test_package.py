@@ -11,7 +11,7 @@ import pytest
 import tracker
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = ("Box", "Prediction", "load_tracker", "open_frames", "track")
+PUBLIC = ("Box", "Prediction", "load_tracker", "load_verifier", "open_frames", "read_image", "track")
 
 
 def run_python(code: str, folder: Path, path: str = "") -> str:

@@ -29,11 +29,12 @@ def write_tracks(folder: Path, videos: int) -> Path:
 
 def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) -> None:
     network, text = fresh("siamfc_alexnet")
-    export(network, text, tmp_path / "whole", {"from": "a test"})
+    export(network, text, tmp_path / "whole", {"from": "a test"}, {"verify_threshold": 0.5})
     quantise(tmp_path / "whole", write_tracks(tmp_path / "data", 16), tmp_path / "small")
     whole, small = (read_card(tmp_path / name) for name in ("whole", "small"))
     assert (whole.precision, small.precision) == ("float32", "int8")
     assert small.provenance.items() > whole.provenance.items() and "tracks.jsonl" in small.provenance["ranges"]
+    assert small.metrics == whole.metrics == {"verify_threshold": 0.5}
     sizes = [(tmp_path / name / "backbone.onnx").stat().st_size for name in ("whole", "small")]
     assert sizes[1] < 0.3 * sizes[0]
     assert small.sha256["head"] == whole.sha256["head"]
@@ -50,6 +51,6 @@ def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) 
 
 def test_too_few_tracks_are_refused(tmp_path: Path) -> None:
     network, text = fresh("mobilenetv3_online")
-    export(network, text, tmp_path / "whole", {})
+    export(network, text, tmp_path / "whole", {}, {})
     with pytest.raises(ValueError, match="needs tracks of 16 videos or more to see ranges on, got 3"):
         quantise(tmp_path / "whole", write_tracks(tmp_path / "data", 3), tmp_path / "small")

@@ -21,7 +21,7 @@ _PREFIXES = {"OTB": "otb", "UAV123_10fps": "uav", "clips": "clips"}
 def record(weights: Path, scores: Path, update_ms: float | None, config: Path | None) -> None:
     """Rewrite the weight file with the means of each set in `scores`, as benchmarks.development writes them."""
     loaded = checkpoint.load(weights)
-    metrics = {}
+    metrics = {key: value for key, value in loaded.metrics.items() if key.startswith("verify_")}  # of another command
     for name, figures in json.loads(scores.read_text(encoding="utf-8"))["sets"].items():
         metrics[f"{_PREFIXES[name]}_auc"] = round(figures["success_auc"], 4)
         metrics[f"{_PREFIXES[name]}_precision"] = round(figures["precision"], 4)

@@ -1,4 +1,4 @@
-"""Siamese visual object tracking: follow one thing through a video.
+"""Siamese visual object tracking: follow one thing through a video, or tell whether two pictures show the same.
 
     from tracker import Box, load_tracker, open_frames, track
 
@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tracker.builder import load_tracker as load_tracker
     from tracker.frames import open_frames as open_frames
+    from tracker.frames import read_image as read_image
     from tracker.geometry import Box as Box
     from tracker.interface import Prediction as Prediction
     from tracker.loop import track as track
+    from tracker.verifier import load_verifier as load_verifier
 
 __version__ = "0.1.0"
-__all__ = ["Box", "Prediction", "load_tracker", "open_frames", "track"]
+__all__ = ["Box", "Prediction", "load_tracker", "load_verifier", "open_frames", "read_image", "track"]
 
 _HOMES = {
     "Box": "tracker.geometry",
     "Prediction": "tracker.interface",
     "load_tracker": "tracker.builder",
+    "load_verifier": "tracker.verifier",
     "open_frames": "tracker.frames",
+    "read_image": "tracker.frames",
     "track": "tracker.loop",
 }
 

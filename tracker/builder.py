@@ -4,10 +4,10 @@ torch is imported where a tracker runs in it, and only then.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from tracker.certainty import Certainty
 from tracker.config import Config, parse
@@ -19,7 +19,7 @@ from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime import Runtime
 from tracker.runtime_graphs import Engine, GraphRuntime, OnnxEngine, OpenVinoEngine
 from tracker.siamese_tracker import SiameseTracker
-from tracker.zoo import find_graphs, find_weights
+from tracker.zoo import find_graphs, find_weights, read_model_card
 
 if TYPE_CHECKING:
     from tracker.models.siamese import SiameseNetwork
@@ -28,6 +28,14 @@ RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 
 _log = logging.getLogger(__name__)
 _MODULES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+
+
+class Loaded(NamedTuple):
+    """Hold a network that is ready to run, and what its file says."""
+
+    runtime: Runtime
+    config: Config
+    metrics: Mapping[str, float]
 
 
 def load_tracker(
@@ -45,6 +53,14 @@ def load_tracker(
     the CPU; None: one in OpenVINO and ONNX Runtime, and what torch is set to. Raises ValueError naming an unknown
     model, file, device, setting or runtime, or what has to be installed.
     """
+    loaded = load_runtime(name_or_path, device, overrides, runtime, threads)
+    return assemble(loaded.runtime, loaded.config)
+
+
+def load_runtime(
+    name_or_path: str | Path | None, device: str, overrides: Sequence[str], runtime: RuntimeName, threads: int | None
+) -> Loaded:
+    """Return a model's network, its configuration and its metrics, see `load_tracker`."""
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     graphs = find_graphs(name_or_path)
@@ -85,23 +101,24 @@ def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
 
 def _load_in_torch(
     name_or_path: str | Path | None, device: str, overrides: Sequence[str], threads: int | None
-) -> SiameseTracker:
-    find_weights(name_or_path)  # an unknown model is that, whatever is installed
+) -> Loaded:
+    weights = find_weights(name_or_path)  # an unknown model is that, whatever is installed
     if find_spec("torch") is None:
         raise ValueError("torch is not installed: pip install 'siamtrack[torch]', or choose a model with graphs")
     import torch
 
     from tracker.network_builder import load_network
+    from tracker.runtime_torch import TorchRuntime
 
     if threads is not None:
         torch.set_num_threads(threads)
     network, config = load_network(name_or_path, device, overrides)
     dtype = str(next(network.backbone.parameters()).dtype).removeprefix("torch.")
     _log.info("%s: torch on %s, %s", config.description, network.mean.device, dtype)
-    return build_tracker(network, config)
+    return Loaded(TorchRuntime(network, config.fine_weight), config, read_model_card(weights).metrics)
 
 
-def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int) -> SiameseTracker:
+def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int) -> Loaded:
     exported = read_card(folder)
     whole, config = parse(exported.config), parse(exported.config, overrides)
     if config.online is not None and config.fine_weight != exported.fine_weight:
@@ -118,7 +135,7 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
             raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use --runtime torch")
     engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
     _log.info("%s: %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
-    return assemble(GraphRuntime(engine, exported), config)
+    return Loaded(GraphRuntime(engine, exported), config, exported.metrics)
 
 
 def _choose(graphs: Path | None, device: str) -> str:

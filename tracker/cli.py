@@ -1,6 +1,7 @@
 """The command line: `siamtrack COMMAND`.
 
-Exit status: 0 done, 2 wrong use or input (nothing was tracked), 1 a failure on the way, 130 stopped by Ctrl-C.
+Exit status: 0 done, 2 wrong use or input (nothing was tracked), 1 a failure on the way, 130 stopped by Ctrl-C; of
+`verify`: 0 the same, 1 different, 2 for everything that kept it from telling.
 Errors are one line on stderr: `siamtrack: error: ...`.
 """
 
@@ -16,9 +17,12 @@ from tracker.cli_encoder import encoder_pairs_command, encoder_train_command, ep
 from tracker.cli_eval import eval_command
 from tracker.cli_export import export_command
 from tracker.cli_track import track_command
-from tracker.cli_train import train_command
+from tracker.cli_train import train_command, train_verifier_command
+from tracker.cli_verify import index_command, search_command, verify_command, verify_pairs_command
 
 _EXAMPLE = "Example: siamtrack track clip.mp4 --init 120,80,64,48 --save out.mp4 --boxes out.csv"
+
+_VERIFY_STATUS = "Exit status: 0 the same, 1 different, 2 wrong use or input."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +58,11 @@ def _build_app() -> typer.Typer:
     app.command("eval")(eval_command)
     app.command("export")(export_command)
     app.command("train")(train_command)
+    app.command("train-verifier")(train_verifier_command)
+    app.command("verify", epilog=_VERIFY_STATUS)(verify_command)
+    app.command("verify-pairs")(verify_pairs_command)
+    app.command("index")(index_command)
+    app.command("search")(search_command)
     data = typer.Typer(help="Make training data and look after it.", no_args_is_help=True)
     data.command("check")(check_command)
     data.command("annotate")(annotate_command)

@@ -31,6 +31,7 @@ def check_command(
     from rich.progress import Progress
 
     from tracker.data.check import check_tracks, contact_sheet
+    from tracker.draw import write_picture
 
     index = data / "tracks.jsonl"
     console = Console(stderr=True)
@@ -49,21 +50,10 @@ def check_command(
     if len(findings.problems) > _LISTED:
         typer.echo(f"... and {len(findings.problems) - _LISTED} more")
     if sheet is not None:
-        _write(sheet, contact_sheet(findings.readable, tracks))
+        write_picture(sheet, contact_sheet(findings.readable, tracks))
         typer.echo(f"a picture of the tracks is in {sheet}")
     typer.echo(f"{len(findings.problems)} problems" if findings.problems else "no problems")
     return 1 if findings.problems else 0
-
-
-def _write(path: Path, picture: object) -> None:
-    import cv2
-
-    try:
-        written = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))  # type: ignore[call-overload]
-    except cv2.error as error:  # an ending that OpenCV does not know
-        raise ValueError(f"cannot write {path}: name a .png or .jpg file") from error
-    if not written:
-        raise ValueError(f"cannot write {path}: is there such a folder, and may you write there?")
 
 
 def pairs_command(
@@ -75,12 +65,13 @@ def pairs_command(
 ) -> int:
     """Draw the first pairs that a training run would see: the object's box green, another object's red."""
     from tracker.data.pair_sheet import pair_sheet
+    from tracker.draw import write_picture
 
     if find_spec("torch") is None:
         raise ValueError("drawing pairs needs torch: pip install 'siamtrack[train]'")
     from tracker.training.run import sample_pairs
 
-    _write(out, pair_sheet(sample_pairs(config, data, count, overrides or ())))
+    write_picture(out, pair_sheet(sample_pairs(config, data, count, overrides or ())))
     typer.echo(f"the pairs are drawn in {out}")
     return 0
 

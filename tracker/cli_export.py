@@ -35,12 +35,12 @@ def export_command(
     from tracker.zoo import find_weights
 
     network, config = load_network(model, "cpu", overrides or (), torch.float32)
-    provenance = checkpoint.load(find_weights(model)).provenance
+    loaded = checkpoint.load(find_weights(model))
     if int8 is None:
-        export(network, to_toml(config), out, provenance, half)
+        export(network, to_toml(config), out, loaded.provenance, loaded.metrics, half)
     else:
         with TemporaryDirectory() as whole:
-            export(network, to_toml(config), Path(whole), provenance)
+            export(network, to_toml(config), Path(whole), loaded.provenance, loaded.metrics)
             quantise(Path(whole), int8, out)
     exported = read_card(out)
     size = sum(exported.path(out, graph).stat().st_size for graph in exported.outputs)

@@ -1,6 +1,7 @@
-"""Draw predictions on a frame."""
+"""Draw predictions on a frame, and write pictures."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 
@@ -22,6 +23,16 @@ _LOST_COLOUR: Colour = (255, 48, 48)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
+def write_picture(path: Path, picture: Frame) -> None:
+    """Write a picture in the format that the file's ending names. Raises ValueError where it cannot."""
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:  # an ending that OpenCV does not know
+        raise ValueError(f"cannot write {path}: name a .png or .jpg file") from error
+    if not written:
+        raise ValueError(f"cannot write {path}: is there such a folder, and may you write there?")
+
+
 def draw_predictions(frame: Frame, predictions: Sequence[Prediction], frame_number: int | None = None) -> Frame:
     """Return a copy of the frame with each box, its score and, where there are several, the number of its target.
 
@@ -37,7 +48,8 @@ def draw_predictions(frame: Frame, predictions: Sequence[Prediction], frame_numb
         else:
             cv2.rectangle(image, (left, top), (right, bottom), colour, width)
         number = f"{target}: " if len(predictions) > 1 else ""
-        _label(image, f"{number}{prediction.score:.2f}{' lost' if prediction.lost else ''}", (left, top), colour, width)
+        text = f"{number}{prediction.score:.2f}{' lost' if prediction.lost else ''}"
+        _label(image, text, (left, top), colour, width)
     if frame_number is not None:
         _label(image, str(frame_number), (0, 0), (255, 255, 255), width)
     return image

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,19 @@ _SIZE_WH = (60.0, 40.0)  # of an object, crop pixels; the graphs hold for any
 _CROPS = 2  # of the example: with 1 the exporter would take the number of crops for fixed
 
 
-def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, str], half: bool = False) -> Exported:
+def export(
+    network: SiameseNetwork,
+    text: str,
+    out: Path,
+    provenance: Mapping[str, str],
+    metrics: Mapping[str, float],
+    half: bool = False,
+) -> Exported:
     """Write the graphs of a network in evaluation mode, BatchNorm folded in, float32, and their card into a folder.
 
-    text: the configuration as TOML. half: store the weights in half precision; the graphs compute as before. Raises
-    ValueError where a graph does not see what the network sees in torch, or where what exports is not installed.
+    text: the configuration as TOML. provenance, metrics: those of the weight file. half: store the weights in half
+    precision; the graphs compute as before. Raises ValueError where a graph does not see what the network sees in
+    torch, or where what exports is not installed.
     """
     config = parse(text)
     out.mkdir(parents=True, exist_ok=True)
@@ -41,8 +49,17 @@ def export(network: SiameseNetwork, text: str, out: Path, provenance: dict[str, 
             _halve(path)
         graphs[name], outputs[name] = (module, inputs), module.outputs
     hashes = {name: digest(out / f"{name}.onnx") for name in graphs}
-    facts = provenance | {"siamtrack": __version__, "torch": torch.__version__}
-    exported = Exported(text, network.stride, config.fine_weight, network.bears_bfloat16, outputs, facts, hashes)
+    facts = {**provenance, "siamtrack": __version__, "torch": torch.__version__}
+    exported = Exported(
+        config=text,
+        stride=network.stride,
+        fine_weight=config.fine_weight,
+        bears_bfloat16=network.bears_bfloat16,
+        outputs=outputs,
+        provenance=facts,
+        sha256=hashes,
+        metrics=dict(metrics),
+    )
     engine = OnnxEngine(out, exported, threads=1)
     for name, (module, inputs) in graphs.items():
         _compare(engine, name, (module, inputs), _HALF_TOLERANCE if half else _TOLERANCE)

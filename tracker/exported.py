@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FORMAT = "siamtrack-graphs-1"
@@ -23,6 +23,7 @@ class Exported:
     provenance: Mapping[str, str]
     sha256: Mapping[str, str]  # of each graph's file
     precision: str = "float32"  # of the graphs' convolutions; "int8" where they were quantised
+    metrics: Mapping[str, float] = field(default_factory=dict)  # as the weight file has them
     format: str = FORMAT
 
     def path(self, folder: Path, graph: str) -> Path:

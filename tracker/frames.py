@@ -176,7 +176,7 @@ def _open_reader(source: str | Path | int) -> _Reader:
 
 def _open_images(name: str, paths: list[Path]) -> _Reader:
     ordered = sorted(paths, key=lambda path: (_natural_key(str(path)), str(path)))
-    items = ((index / DEFAULT_FPS, partial(_load_image, path)) for index, path in enumerate(ordered))
+    items = ((index / DEFAULT_FPS, partial(read_image, path)) for index, path in enumerate(ordered))
     return _Reader(name, DEFAULT_FPS, len(ordered), live=False, items=items, close=lambda: None)
 
 
@@ -185,7 +185,8 @@ def _natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
 
 
-def _load_image(path: Path) -> RgbImage:
+def read_image(path: Path) -> RgbImage:
+    """Read an image file, turned as it says. Raises ValueError naming one that is damaged, no image, or of floats."""
     # Decoded from memory: unlike imread, this opens any path on Windows and gives no half of a truncated JPEG.
     # ANYCOLOR with ANYDEPTH keeps grey and 16 bits, drops alpha and, unlike UNCHANGED, applies the EXIF rotation.
     data = np.fromfile(path, dtype=np.uint8)

@@ -1,5 +1,6 @@
 """Figures of a verifier: how well similarities tell pairs of one thing from pairs of two. NumPy only."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +42,9 @@ def roc_curve(same: Floats, different: Floats) -> RocCurve:
         if not np.isfinite(values).all():
             raise ValueError(f"similarities of pairs that are {name} are not finite")
     thresholds = np.unique(np.concatenate([same, different]))[::-1]
-    accepted = [
-        1 - np.searchsorted(np.sort(values), thresholds, side="left") / len(values) for values in (different, same)
+    accepted = [  # not 1 - refused / n: of 100 pairs one would be a hair more than 0.01
+        (len(values) - np.searchsorted(np.sort(values), thresholds, side="left")) / len(values)
+        for values in (different, same)
     ]
     return RocCurve(np.append(np.inf, thresholds), *(np.append(0.0, share) for share in accepted))
 
@@ -56,8 +58,6 @@ def equal_error_rate(curve: RocCurve) -> float:
     """Return the rate at which as many same pairs are refused as different ones accepted, between two thresholds."""
     gap = (1 - curve.true_accepts) - curve.false_accepts  # falls from 1 to -1
     after = int(np.argmax(gap <= 0))
-    if after == 0:
-        return float(curve.false_accepts[0])
     part = gap[after - 1] / (gap[after - 1] - gap[after])
     low, high = curve.false_accepts[after - 1 : after + 1]
     return float(low + part * (high - low))
@@ -73,17 +73,43 @@ def threshold_for(curve: RocCurve, false_accepts: float) -> float:
     return float(curve.thresholds[_last_within(curve, false_accepts)])
 
 
+def threshold_above(different: Floats, false_accepts: float) -> float:
+    """Return the lowest threshold that accepts at most that share of pairs of two things (m,), whatever the others.
+
+    Raises ValueError where there are none, one is not finite, or the rate is not in [0, 1].
+    """
+    if not 0 <= false_accepts <= 1:
+        raise ValueError(f"a rate of false accepts must be in [0, 1], got {false_accepts}")
+    if not len(different) or not np.isfinite(different).all():
+        raise ValueError("a threshold needs similarities of pairs that are different, all finite")
+    strictest = np.sort(different)[::-1]
+    admitted = np.arange(1, len(strictest) + 1) / len(strictest) <= false_accepts
+    refused = strictest[int(admitted.sum()) :]
+    return float(np.nextafter(refused[0], np.inf)) if len(refused) else float(strictest[-1])
+
+
 def _last_within(curve: RocCurve, false_accepts: float) -> int:
     if not 0 <= false_accepts <= 1:
         raise ValueError(f"a rate of false accepts must be in [0, 1], got {false_accepts}")
     return int(np.searchsorted(curve.false_accepts, false_accepts, side="right")) - 1
 
 
-def bootstrap_area(same: Floats, different: Floats, rng: Generator, draws: int = 200) -> Interval:
-    """Return the area under the curve with its interval: both kinds of pairs are drawn again, with replacement."""
-    areas = [area(roc_curve(rng.choice(same, len(same)), rng.choice(different, len(different)))) for _ in range(draws)]
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return Interval(area(roc_curve(same, different)), float(low), float(high))
+def bootstrap(
+    same: Floats, different: Floats, figures: Sequence[Callable[[RocCurve], float]], rng: Generator, draws: int = 200
+) -> list[Interval]:
+    """Return figures of the curve with their intervals: both kinds of pairs are drawn again, with replacement."""
+    drawn = [roc_curve(rng.choice(same, len(same)), rng.choice(different, len(different))) for _ in range(draws)]
+    return intervals(roc_curve(same, different), drawn, figures)
+
+
+def intervals(
+    curve: RocCurve, drawn: Sequence[RocCurve], figures: Sequence[Callable[[RocCurve], float]]
+) -> list[Interval]:
+    """Return figures of a curve, each with its interval over curves of pairs that were drawn again."""
+    spread = np.quantile([[figure(one) for figure in figures] for one in drawn], [0.025, 0.975], axis=0).T
+    return [
+        Interval(figure(curve), float(low), float(high)) for figure, (low, high) in zip(figures, spread, strict=True)
+    ]
 
 
 def fold_accuracy(similarities: Floats, same: NDArray[np.bool_], folds: NDArray[np.int64]) -> Interval:

@@ -27,7 +27,7 @@ class ModelCard:
 
 def zoo() -> list[ModelCard]:
     """Return the models that ship with the package, by name. Raises ValueError for a file that cannot be read."""
-    return [_read_card(path) for path in sorted(weights_folder().glob("*.safetensors"))]
+    return [read_model_card(path) for path in sorted(weights_folder().glob("*.safetensors"))]
 
 
 def weights_folder() -> Path:
@@ -62,7 +62,8 @@ def find_graphs(name_or_path: str | Path | None) -> Path | None:
     return path if path.is_dir() else None
 
 
-def _read_card(path: Path) -> ModelCard:
+def read_model_card(path: Path) -> ModelCard:
+    """Return what a weight file says of itself. Raises ValueError for a file that cannot be read."""
     try:
         with safe_open(path, framework="np") as file:
             meta = dict(file.metadata() or {})

@@ -16,7 +16,7 @@ CONFIG = ROOT / "configs" / "resnet18_online.toml"
 def weights(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
     text = CONFIG.read_text(encoding="utf-8").replace("patience = 5", "patience = 7")
-    checkpoint.save(path, Checkpoint({"a": torch.arange(6.0)}, text, {"data": "none"}, {"old": 1.0}))
+    checkpoint.save(path, Checkpoint({"a": torch.arange(6.0)}, text, {"data": "none"}, {"old": 1.0, "verify_auc": 0.9}))
     return path
 
 
@@ -38,6 +38,7 @@ def test_scores_replace_the_old_and_all_else_stays(weights: Path, scores: Path) 
         "clips_auc": 0.5,
         "clips_precision": 0.25,
         "update_ms": 12.5,
+        "verify_auc": 0.9,
     }
     assert torch.equal(after.tensors["a"], before.tensors["a"])
     assert (after.config, after.provenance) == (before.config, before.provenance)

@@ -22,7 +22,6 @@ from tracker.builder import build_localiser
 from tracker.config import parse, to_toml
 from tracker.data.object_views import ViewConfig, show_objects
 from tracker.data.tracks import ObjectTrack, read_tracks
-from tracker.geometry import Box, CropGeometry
 from tracker.localisers import Localiser
 from tracker.models.embedding import EmbeddingHead
 from tracker.network_builder import build_network, load_network
@@ -31,6 +30,7 @@ from tracker.runtime_torch import TorchRuntime
 from tracker.training.metric_losses import supervised_contrastive_loss
 from tracker.training.provenance import hardware, revision, short_name, shrunk
 from tracker.verification import Floats, area, equal_error_rate, roc_curve, threshold_for, true_accepts_at
+from tracker.verifier import object_region
 
 _FEWEST = 20  # tracks of several frames
 _HELD = 7  # one video in so many is kept for measuring
@@ -133,7 +133,7 @@ def pool_views(localiser: Localiser, tracks: Sequence[ObjectTrack], seed: int) -
     features: NDArray[np.float16] | None = None  # made whole at once: a list of small arrays takes ten times the memory
     numbers: list[int] = []
     frames: list[int] = []
-    for shown in show_objects(tracks, partial(_middle_region, localiser), views, np.random.default_rng(seed)):
+    for shown in show_objects(tracks, partial(object_region, localiser), views, np.random.default_rng(seed)):
         seen = runtime.see([view.crop for view in shown.views], ())
         for maps, view in zip(seen.maps, shown.views, strict=True):
             pooled = pool_box(maps, view.box_uvwh, runtime.stride)
@@ -145,11 +145,6 @@ def pool_views(localiser: Localiser, tracks: Sequence[ObjectTrack], seed: int) -
     if features is None:
         raise ValueError("no picture of any track can be read")
     return PooledViews(features[: len(numbers)], np.array(numbers), np.array(frames))
-
-
-def _middle_region(localiser: Localiser, box: Box) -> CropGeometry:
-    regions = localiser.regions(box)  # of a scale search the middle one is that of the object's own size
-    return regions[len(regions) // 2]
 
 
 class _Draw:
