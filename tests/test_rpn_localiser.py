@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +8,14 @@ import torch
 
 from tests.videos import paint
 from tracker.builder import build_tracker
-from tracker.config import Config, parse
+from tracker.certainty import CertaintyState, Evidence, Judgement
+from tracker.config import Config, ScoreConfig, parse
 from tracker.crop import cut, mean_colour
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
 from tracker.network_builder import build_network, load_network
 from tracker.rpn_localiser import RPNLocaliser, RPNState
-from tracker.runtime import Code, Seen
+from tracker.runtime import Array, Code, Seen
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 
@@ -230,3 +231,63 @@ def test_box_stays_where_nothing_answers(fresh: RPNLocaliser) -> None:
     shown = fresh.regions(BOX)[0].box_to_crop(BOX)
     candidate, _, _ = fresh.locate(model, blank(), BOX)
     assert (candidate.du, candidate.dv, candidate.w, candidate.h) == (0, 0, shown.w, shown.h)
+
+
+@dataclass
+class FixedCertainty:
+    """Judge every place the same; keep what was asked."""
+
+    score: float
+    config: ScoreConfig
+
+    def start(self, maps: Array, box_uvwh: tuple[float, ...]) -> CertaintyState:
+        return CertaintyState(np.ones(2), np.ones(2), 1.0)
+
+    def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: tuple[float, ...]) -> Judgement:
+        self.asked = evidence, maps.shape, box_uvwh
+        return Judgement(self.score, 0.5, np.ones(2))
+
+    judge_afresh = judge
+
+    def advanced(self, state: CertaintyState, evidence: Evidence, found: Judgement) -> CertaintyState:
+        return replace(state, recent=found.score)
+
+
+def with_certainty(localiser: RPNLocaliser, score: float) -> tuple[RPNLocaliser, FixedCertainty]:
+    assert CONFIG.crop is not None and CONFIG.rpn is not None
+    settings = ScoreConfig(0, 0, 0, 0, 0, rate=0.2, trust=0.3, appearance_rate=0.1)
+    certainty = FixedCertainty(score, settings)
+    made = RPNLocaliser(localiser.runtime, CONFIG.crop, CONFIG.online, CONFIG.rpn, certainty)  # type: ignore[arg-type]
+    return made, certainty
+
+
+@pytest.mark.parametrize(("score", "learned"), [(0.25, 0), (0.35, 1)])
+def test_chance_is_the_score_and_the_filter_learns_where_it_is_trusted(
+    fresh: RPNLocaliser, score: float, learned: int
+) -> None:
+    localiser, certainty = with_certainty(fresh, score)
+    model = learn(localiser)
+    candidate, _, after = localiser.locate(model, see(localiser, model, BOX), BOX)
+    assert candidate.score == score
+    assert after.place is not None and after.place.learned == learned
+    assert after.certainty is not None and after.certainty.recent == score
+    evidence, maps_shape, box = certainty.asked
+    assert maps_shape == MAPS[1:]
+    assert box == pytest.approx((candidate.du, candidate.dv, candidate.w, candidate.h))
+    assert 0 <= evidence.head <= 1 and 0 <= evidence.alone <= 1
+
+
+def test_looking_learns_nothing_and_has_no_favourite_place(fresh: RPNLocaliser) -> None:
+    localiser, _ = with_certainty(fresh, 0.7)
+    model = learn(localiser)
+    scores = np.full((1, 33, 33), 0.1, np.float32)
+    scores[0, 16, 16], scores[0, 2, 30] = 0.8, 0.85
+    boxes = np.broadcast_to(np.array([0, 0, 40, 40], np.float32).reshape(1, 4, 1, 1), (1, 4, 33, 33)).copy()
+    boxes[0, :2, 2, 30] = 112, -112
+    alone = RPNLocaliser(localiser.runtime, localiser.crop, None, localiser.config, localiser.certainty)
+    seen = Seen(np.zeros(MAPS, np.float32), None, scores, boxes)
+    bare = replace(model, place=None, calibration=(0.0, 0.0, 0.0, 0.0))
+    found = alone.look(bare, seen, (40.0, 40.0))
+    assert (found.du, found.dv, found.score) == (112, -112, 0.7)
+    candidate, _, _ = alone.locate(bare, seen, BOX)
+    assert (candidate.du, candidate.dv) == (0, 0)  # the window prefers the middle

@@ -195,3 +195,76 @@ def test_the_size_of_an_object_outlasts_the_border(tracker: SiameseTracker) -> N
     assert truth.cx - truth.w / 2 < 0
     assert at_border.w < 40
     assert iou(*found[-1]) > 0.7
+
+
+@pytest.fixture(scope="module")
+def recovering() -> SiameseTracker:
+    """Return the default tracker, which searches for what it lost."""
+    tracker = load_tracker(device="cpu")
+    assert tracker.recovery is not None
+    return tracker
+
+
+def lose(tracker: SiameseTracker) -> None:
+    """Show an object, then the ground alone until it is lost."""
+    video = list(moving(6, (3.0, 0.0)))
+    tracker.init(*video[0])
+    for frame, _ in video[1:]:
+        assert not tracker.update(frame).lost
+    lost = [tracker.update(GROUND).lost for _ in range(10)]
+    assert lost[-1]
+
+
+AWAY = Box(250, 190, 44, 52)  # more than a search region from where it was
+
+
+def test_an_object_that_comes_back_elsewhere_is_found(recovering: SiameseTracker) -> None:
+    tracker = recovering.fork()
+    lose(tracker)
+    found = [tracker.update(paint(AWAY)) for _ in range(12)]
+    assert iou(found[-1].box, AWAY) > 0.6
+    assert not found[-1].lost
+    assert found[-1].score > 0.8
+
+
+def test_without_recovery_it_is_searched_for_where_it_was_alone(recovering: SiameseTracker) -> None:
+    tracker = SiameseTracker(recovering.localiser, recovering.lost)
+    lose(tracker)
+    found = [tracker.update(paint(AWAY)) for _ in range(12)]
+    assert found[-1].lost and iou(found[-1].box, AWAY) == 0
+
+
+def test_what_is_not_lost_is_not_searched_for(recovering: SiameseTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = []
+    assert recovering.recovery is not None
+    monkeypatch.setattr(type(recovering.recovery), "search", lambda *_: searches.append(1))
+    tracker = recovering.fork()
+    for frame, box in moving(8, (3.0, 1.0)):
+        tracker.init(frame, box) if tracker.state is None else tracker.update(frame)
+    assert not searches
+    for _ in range(8):
+        tracker.update(GROUND)
+    assert searches
+
+
+def test_another_thing_is_not_taken_for_the_lost_one(recovering: SiameseTracker) -> None:
+    tracker = recovering.fork()
+    lose(tracker)
+    other = GROUND.copy()
+    other[160:212, 230:274] = (250, 240, 40)  # a plain yellow thing of its size
+    found = [tracker.update(other) for _ in range(20)]
+    assert all(prediction.lost for prediction in found)
+    back = [tracker.update(paint(AWAY)) for _ in range(12)]
+    assert iou(back[-1].box, AWAY) > 0.6
+
+
+def test_searching_trackers_do_not_disturb_each_other(recovering: SiameseTracker) -> None:
+    lost, alone, beside = recovering.fork(), recovering.fork(), recovering.fork()
+    lose(lost)
+    video = list(moving(8, (3.0, 1.0)))
+    alone.init(*video[0])
+    beside.init(*video[0])
+    for frame, _ in video[1:]:
+        wanted = alone.update(frame)
+        found = update_many([beside, lost], frame)[0]
+        assert found.box.to_xywh() == pytest.approx(wanted.box.to_xywh(), abs=0.5)
