@@ -1,9 +1,9 @@
 """Measure whether a tracker knows when it is lost, and fit the table [score] that makes it know.
 
-    python -m benchmarks.certainty --data DIR --model NAME [--set a.b=c] [--workers 2] [--plot out.png]
-    python -m benchmarks.certainty --data DIR --model NAME --fit
+    python -m benchmarks.certainty --data DIR --model NAME [--set a.b=c] [--workers 2] [--plot P.png] [--out R.md]
+    python -m benchmarks.certainty --data DIR --model NAME --set recovery=false --kinds whole starts splices --fit
 
-Three kinds of videos are made of the development sequences (see benchmarks/development.py):
+Four kinds of videos are made of the development sequences (see benchmarks/development.py):
 - "whole": each from its first frame.
 - "starts": each from four places, forwards and backwards, up to 150 frames: more of what goes wrong.
 - "splices": each up to its middle, 40 frames of another scene, then its rest, up to 200 frames in all: the object is
@@ -11,7 +11,7 @@ Three kinds of videos are made of the development sequences (see benchmarks/deve
 - "elsewhere": splices whose last part is rolled round by half its width, so that the object comes back elsewhere.
 AO is the mean overlap, each video counting once, where the object is there.
 AUROC tells frames with overlap > .5 from those with < .1 (the object being away counts as 0). ECE is the expected
-calibration error of the score as the chance of overlap > .5. --fit prints the table that fits all three kinds; its
+calibration error of the score as the chance of overlap > .5. --fit prints the table that fits the kinds asked for; its
 figures are of sequences that it was not fitted on, a sixth at a time.
 """
 
@@ -26,10 +26,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.development import find_sets
+from benchmarks.report import publish
 from tracker.builder import load_tracker
 from tracker.certainty import Certainty, CertaintyState, Evidence, Judgement
 from tracker.data.sequence import Sequence
@@ -39,6 +38,7 @@ from tracker.runtime import Array
 from tracker.siamese_tracker import SiameseTracker
 from tracker.verification import calibration_error, reliability
 
+_KINDS = ("whole", "starts", "splices", "elsewhere")
 GAP = 40  # frames of another scene
 _SPLICED = 200  # frames of the video itself, at most
 _STARTS = 4
@@ -193,7 +193,7 @@ def judge_splices(videos: Items[Known]) -> SpliceFigures:
     return SpliceFigures(len(soon), *(float(np.mean(share)) for share in (soon, ever, found)))
 
 
-def _figures(videos: Items[Known]) -> list[str]:
+def _figures(videos: Items[Known]) -> str:
     values, scores, lost = (
         np.concatenate([getattr(v, name) for v in videos]) for name in ("overlaps", "scores", "lost")
     )
@@ -207,25 +207,24 @@ def _figures(videos: Items[Known]) -> list[str]:
         lost[good].mean() if good.any() else np.nan,
         lost[bad].mean() if bad.any() else np.nan,
     ]
-    return [str(len(values)), str(bad.sum()), *(f"{value:.3f}" for value in figures)]
+    return " | ".join([str(len(videos)), str(len(values)), str(bad.sum()), *(f"{value:.3f}" for value in figures)])
 
 
-def print_figures(title: str, kinds: dict[str, list[Known]], console: Console) -> None:
-    """Print one row a kind, and what happened at the splices."""
-    columns = ("videos", "frames", "bad", "AO", "AUROC", "ECE", "lost of good", "lost of bad")
-    table = Table(*columns, title=title)
-    for kind, videos in kinds.items():
-        table.add_row(kind, *_figures(videos))
-    table.add_row("all", *_figures([video for videos in kinds.values() for video in videos]))
-    console.print(table)
-    for kind in ("splices", "elsewhere"):
-        if kind not in kinds:
-            continue
-        found = judge_splices(kinds[kind])
-        console.print(
-            f"{kind}: {found.counted} counted; lost within 10 frames {found.lost_in_10:.2f}, in {GAP} "
-            f"{found.lost_at_all:.2f}; found again within 30 frames {found.found_in_30:.2f}"
-        )
+def report(kinds: dict[str, list[Known]]) -> Iterator[str]:
+    """Yield a table of one row a kind and of all, and one of what happened at the splices."""
+    yield "| kind | videos | frames | bad | AO | AUROC | ECE | lost, of good | lost, of bad |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    rows = kinds | ({"all": [video for videos in kinds.values() for video in videos]} if len(kinds) > 1 else {})
+    for kind, videos in rows.items():
+        yield f"| {kind} | {_figures(videos)} |"
+    spliced = {kind: judge_splices(kinds[kind]) for kind in ("splices", "elsewhere") if kind in kinds}
+    if spliced:
+        yield ""
+        yield f"| kind | counted | lost within 10 frames | in {GAP} | found within 30 |"
+        yield "|---|---:|---:|---:|---:|"
+    for kind, found in spliced.items():
+        shares = f"{found.lost_in_10:.2f} | {found.lost_at_all:.2f} | {found.found_in_30:.2f}"
+        yield f"| {kind} | {found.counted} | {shares} |"
 
 
 def fit(videos: Items[Known]) -> tuple[np.ndarray, float, np.ndarray]:
@@ -283,6 +282,31 @@ def _plot(videos: Items[Known], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _measure(args: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the report, each kind being followed before its row."""
+    videos = make_videos(find_sets(args.data, None))
+    changes = "".join(f" --set {change}" for change in args.overrides)
+    yield "# Does it know when it is lost?"
+    yield ""
+    yield f"Written by `python -m benchmarks.certainty --data DIR --model {args.model}{changes}"
+    kinds_asked = f"--kinds {' '.join(args.kinds)}{' --fit' if args.fit else ''}"
+    yield f"--runtime {args.runtime} {kinds_asked}`, which says how to read it."
+    yield ""
+    factory = partial(make_tracker, args.model, tuple(args.overrides), args.runtime)
+    kinds = {kind: _watch_all(factory, videos[kind], args.workers) for kind in args.kinds}
+    table = ""
+    if args.fit:
+        judged, table = _fitted([video for of_kind in kinds.values() for video in of_kind])
+        by_name = {video.name: video for video in judged}
+        kinds = {kind: [by_name[video.name] for video in of_kind] for kind, of_kind in kinds.items()}
+    yield from report(kinds)
+    if table:
+        yield from ("", "The table that fits:", "", "```", table, "```")
+    if args.plot:
+        _plot([video for of_kind in kinds.values() for video in of_kind], args.plot)
+        yield from ("", f"![share of good frames over the score]({args.plot.name})")
+
+
 def main(argv: Items[str] | None = None) -> int:
     """Print the figures, or those of a fit and its table; return 2 after a one-line message for wrong input."""
     parser = argparse.ArgumentParser(description="Measure whether a tracker knows when it is lost.")
@@ -291,28 +315,12 @@ def main(argv: Items[str] | None = None) -> int:
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="change a setting: a.b=value")
     parser.add_argument("--runtime", default="auto", choices=["auto", "torch", "onnx", "openvino"])
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--kinds", nargs="+", default=["whole", "starts", "splices", "elsewhere"])
+    parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=list(_KINDS))
     parser.add_argument("--fit", action="store_true", help="fit the table [score], judged on sequences left out")
     parser.add_argument("--plot", type=Path, help="draw the reliability diagram")
+    parser.add_argument("--out", type=Path, help="write the report to this file")
     args = parser.parse_args(argv)
-    console = Console()
-    try:
-        videos = make_videos(find_sets(args.data, None))
-        factory = partial(make_tracker, args.model, tuple(args.overrides), args.runtime)
-        kinds = {kind: _watch_all(factory, videos[kind], args.workers) for kind in args.kinds}
-    except (ValueError, ChildProcessError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    table = ""
-    if args.fit:
-        judged, table = _fitted([video for of_kind in kinds.values() for video in of_kind])
-        by_name = {video.name: video for video in judged}
-        kinds = {kind: [by_name[video.name] for video in of_kind] for kind, of_kind in kinds.items()}
-    print_figures(" ".join([args.model, *args.overrides]), kinds, console)
-    console.print(table)
-    if args.plot:
-        _plot([video for of_kind in kinds.values() for video in of_kind], args.plot)
-    return 0
+    return publish(_measure(args), args.out)
 
 
 def _watch_all(factory: partial[SiameseTracker], sequences: list[Sequence], workers: int) -> list[Known]:

@@ -116,3 +116,15 @@ def _good(videos: list[Known]) -> np.ndarray:
 def test_wrong_data_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert certainty.main(["--data", str(tmp_path), "--model", "m"]) == 2
     assert "error: no OTB" in capsys.readouterr().err
+
+
+def test_report_has_a_row_a_kind_and_one_of_all() -> None:
+    whole = [known("whole/a/0", [0.9, 0.9, 0.05, float("nan")], [2])]
+    splices = [known("splices/b/6", [0.8] * 5 + [0.0] * GAP + [0.9] * 40, [6])]
+    lines = list(certainty.report({"whole": whole, "splices": splices}))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows[2][:4] == ["whole", "1", "4", "1"]
+    assert rows[2][4] == "0.617"  # (.9 + .9 + .05) / 3
+    assert rows[2][7:] == ["0.000", "1.000"]
+    assert rows[4][:4] == ["all", "2", "89", "41"]
+    assert rows[-1] == ["splices", "1", "1.00", "1.00", "1.00"]
