@@ -65,6 +65,7 @@ setup(
             "six>=1.16",  # got10k imports it without saying so
         ],
         "openvino": ["openvino>=2025.0"],
+        "ray": ["ray[client]>=2.9"],  # the client speaks to clusters at ray:// addresses
         "torch": ["torch>=2.6"],
         "export": ["onnx>=1.17", "onnxscript>=0.5", "torch>=2.6"],
         "train": ["numba>=0.61", "tensorboard>=2.18", "torch>=2.6"],

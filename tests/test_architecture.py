@@ -26,7 +26,7 @@ LAYERS = (
     ("interface", "zoo", "models.embedding"),  # it names the type of a frame, which all the next row handles
     (
         *("training.metric_losses", "training.provenance", "data.batches", "data.omniglot", "data.image_folder"),
-        *("encoder_config", "training.trainer", "roc_plot"),
+        *("encoder_config", "training.trainer", "roc_plot", "manifest"),
     ),
     (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
@@ -48,9 +48,10 @@ LAYERS = (
         ),
         *("data.track_writer", "data.videos", "data.boxed_pictures", "data.masks"),
     ),
+    ("batch_video",),
     ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views"),  # the last takes data.pairs' batches
-    ("models.siamese", "data.layouts", "training.board"),
-    ("localisers", "rpn_localiser", "training.objectives", "models.graphs"),
+    ("models.siamese", "data.layouts", "training.board", "workers", "batch_folder"),
+    ("localisers", "rpn_localiser", "training.objectives", "models.graphs", "ray_workers"),
     ("runtime_torch", "runtime_graphs"),
     ("siamese_tracker",),
     ("network_builder", "export", "evaluation"),
@@ -58,7 +59,7 @@ LAYERS = (
     ("verifier",),
     ("evaluation_toolkit", "training.watch", "training.verifier", "quantise", "picture_index"),
     ("training.run", "training.encoder_run"),
-    ("cli_track", "cli_eval", "cli_train", "cli_data", "cli_export", "cli_encoder", "cli_verify"),
+    ("cli_track", "cli_batch", "cli_eval", "cli_train", "cli_data", "cli_export", "cli_encoder", "cli_verify"),
     ("cli",),
     ("__main__",),
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from tracker.threads import free_threads, one_blas_thread
+from tracker.threads import free_cores, free_threads, one_blas_thread
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,13 @@ def test_threads_are_the_free_cores(monkeypatch: pytest.MonkeyPatch, cores: int,
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(cores), raising=False)
     monkeypatch.setattr("os.getloadavg", lambda: (busy, 0.0, 0.0), raising=False)
     assert free_threads() == wanted
+
+
+def test_free_cores_are_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(16), raising=False)
+    for busy, wanted in ((3.2, 13), (99.0, 1)):
+        monkeypatch.setattr("os.getloadavg", lambda busy=busy: (busy, 0.0, 0.0), raising=False)
+        assert free_cores() == wanted
 
 
 def test_linear_algebra_has_one_thread_for_a_while() -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from tracker.cli_batch import batch_command
 from tracker.cli_data import annotate_command, check_command, import_command, pairs_command
 from tracker.cli_encoder import encoder_pairs_command, encoder_train_command, episodes_command, oneshot_command
 from tracker.cli_eval import eval_command
@@ -54,6 +55,7 @@ def _build_app() -> typer.Typer:
     )
     app.callback()(_options)
     app.command("track", epilog=_EXAMPLE)(track_command)
+    app.command("batch")(batch_command)
     app.command("models")(models_command)
     app.command("eval")(eval_command)
     app.command("export")(export_command)

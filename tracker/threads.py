@@ -13,14 +13,19 @@ _MOST = 4  # beyond, a network of this size gains little
 
 
 def free_threads() -> int:
-    """Return how many cores nobody uses, from 1 to 4.
+    """Return how many threads a network may use: one a free core, up to 4.
 
     Threads that wait for a core which another program holds make all of them wait: on a machine whose two cores were
     busy, two threads took five times as long as one.
     """
+    return min(_MOST, free_cores())
+
+
+def free_cores() -> int:
+    """Return how many cores nobody uses, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # neither is on every system
-    return max(1, min(_MOST, round(cores - busy)))
+    return max(1, round(cores - busy))
 
 
 @contextmanager
