@@ -4,7 +4,18 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tracker.data.augment import Crop, blur_motion, cover, jitter_colour, paste, stretch, to_grey, turn
+from tracker.data.augment import (
+    Chances,
+    Crop,
+    blur_motion,
+    cover,
+    disturb,
+    jitter_colour,
+    paste,
+    stretch,
+    to_grey,
+    turn,
+)
 
 GREY_SHARES = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -12,6 +23,7 @@ RANDOM = {
     "colour": partial(jitter_colour, strength=0.3),
     "blur": partial(blur_motion, max_length=9),
     "cover": partial(cover, max_share=0.5),
+    "all": partial(disturb, colour=0.2, chances=Chances(grey=0.5, blur=0.5, cover=0.5)),
 }
 
 
@@ -170,3 +182,17 @@ def test_paste_lays_an_ellipse_with_a_soft_rim() -> None:
 def test_paste_may_reach_out_of_the_crop(box: tuple[float, float, float, float]) -> None:
     large = paste(np.zeros((140, 140, 3), np.uint8), noise(9), (box[0] + 50, box[1] + 50, *box[2:]))
     assert np.array_equal(paste(np.zeros((40, 40, 3), np.uint8), noise(9), box), large[50:90, 50:90])
+
+
+def test_each_disturbance_has_its_own_chance() -> None:
+    crop = noise()
+    plain, grey, blurred, covered = (
+        disturb(crop, np.random.default_rng(3), 0.0, chances)
+        for chances in (Chances(0, 0, 0), Chances(1, 0, 0), Chances(0, 1, 0), Chances(0, 0, 1))
+    )
+    assert np.array_equal(plain, crop)
+    assert np.array_equal(grey, to_grey(crop))
+    changed = [(found != crop).any(axis=2) for found in (blurred, covered)]
+    assert changed[0].mean() > 0.9  # noise changes wherever it is blurred
+    rows, columns = np.nonzero(changed[1])
+    assert 0 < changed[1].mean() <= 0.31 and changed[1].sum() > 0.8 * np.ptp(rows) * np.ptp(columns)  # one rectangle

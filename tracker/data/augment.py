@@ -1,11 +1,21 @@
 """Augmentations of RGB uint8 crops; every one takes the generator that it draws from."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 Crop = NDArray[np.uint8]  # (S, S, 3), RGB
+
+
+class Chances(NamedTuple):
+    """Hold how likely each disturbance is, in [0, 1]."""
+
+    grey: float
+    blur: float
+    cover: float
 
 
 def jitter_colour(crop: Crop, rng: Generator, strength: float) -> Crop:
@@ -47,6 +57,18 @@ def cover(crop: Crop, rng: Generator, max_share: float) -> Crop:
     covered = crop.copy()
     covered[top : top + height, left : left + width] = rng.integers(0, 256, 3)
     return covered
+
+
+def disturb(crop: Crop, rng: Generator, colour: float, chances: Chances) -> Crop:
+    """Return the crop with its colours jittered and, each by its chance, grey, blurred by motion or covered in part."""
+    crop = jitter_colour(crop, rng, colour)
+    if rng.random() < chances.grey:
+        crop = to_grey(crop)
+    if rng.random() < chances.blur:
+        crop = blur_motion(crop, rng, max_length=9)
+    if rng.random() < chances.cover:
+        crop = cover(crop, rng, max_share=0.3)
+    return crop
 
 
 def stretch(crop: Crop, factor: float, size: int) -> Crop:

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from tracker.crop import cut, mean_colour
-from tracker.data.augment import blur_motion, cover, jitter_colour, to_grey
+from tracker.data.augment import Chances, disturb
 from tracker.data.pairs import UnreadablePictureError, read_image
 from tracker.data.tracks import ObjectTrack
 from tracker.geometry import Box, CropGeometry
@@ -88,13 +88,8 @@ def _show(image: Frame, box: Box, plain: CropGeometry, config: ViewConfig, rng: 
     side = plain.side * config.max_scale ** rng.uniform(-1, 1)
     shift_x, shift_y = config.shift * max(side - max(box.w, box.h), 0.0) / 2 * rng.uniform(-1, 1, 2)
     region = CropGeometry(box.cx - shift_x, box.cy - shift_y, side, plain.size)
-    crop = jitter_colour(cut(image, region, mean_colour(image)), rng, config.colour)
-    if rng.random() < config.grey_chance:
-        crop = to_grey(crop)
-    if rng.random() < config.blur_chance:
-        crop = blur_motion(crop, rng, max_length=9)
-    if rng.random() < config.cover_chance:
-        crop = cover(crop, rng, max_share=0.3)
+    chances = Chances(config.grey_chance, config.blur_chance, config.cover_chance)
+    crop = disturb(cut(image, region, mean_colour(image)), rng, config.colour, chances)
     shown = region.box_to_crop(box)
     if rng.random() < config.alone_chance:
         crop = _alone(crop, shown)

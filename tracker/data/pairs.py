@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tracker.crop import cut, mean_colour
-from tracker.data.augment import blur_motion, cover, jitter_colour, paste, stretch, to_grey
+from tracker.data.augment import Chances, disturb, jitter_colour, paste, stretch
 from tracker.data.tracks import ObjectTrack, TrackFrame
 from tracker.geometry import Box, CropGeometry, search_side
 from tracker.interface import Frame
@@ -179,13 +179,8 @@ class PairDataset(Dataset[Pairs]):
             crop = self._surround(crop, region, image.shape, track, rng)
         if wider != 1:
             crop = stretch(crop, wider, view.size)
-        crop = jitter_colour(crop, rng, config.colour)
-        if rng.random() < config.grey_chance:
-            crop = to_grey(crop)
-        if rng.random() < config.blur_chance:
-            crop = blur_motion(crop, rng, max_length=9)
-        if rng.random() < config.cover_chance:
-            crop = cover(crop, rng, max_share=0.3)
+        chances = Chances(config.grey_chance, config.blur_chance, config.cover_chance)
+        crop = disturb(crop, rng, config.colour, chances)
         return _Shown(crop, (du, dv, box.w / per_crop * wider, box.h / per_crop / wider))
 
     def _surround(
