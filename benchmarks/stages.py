@@ -51,6 +51,7 @@ PROJECTION, PEAK, CORRECTION = "projection", "response, peak", "box correction"
 NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
 NETWORK = "network"  # all of it, where it runs as graphs
 JOIN, CORRELATION, HEAD, DECODE = "joined maps", "correlation", "head", "decode"
+CERTAINTY = "certainty"  # pooling and judging; the embedding is part of the network where that runs as graphs
 REST, UPDATE, INIT = "rest", "update", "init"
 
 PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
@@ -97,7 +98,8 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
         ]
     places += learning(localiser.place) if localiser.place else []
     if isinstance(localiser, RPNLocaliser):
-        return [*places, (localiser, "locate", DECODE)]
+        judging = [] if localiser.certainty is None else [(localiser.certainty, "judge", CERTAINTY)]
+        return [*places, *judging, (localiser, "locate", DECODE)]
     if isinstance(localiser, ScaleSearchLocaliser):
         return [*places, (localiser.decoder, "decode", DECODE), (localiser, "locate", DECODE)]
     raise ValueError(f"no stages are known of a {type(localiser).__name__}; add them to `places`")

@@ -181,3 +181,11 @@ def test_graphs_have_one_stage_for_the_network(capsys: pytest.CaptureFixture[str
     table = rows(printed)
     assert list(table)[2:5] == ["crop", "batch, normalisation, casts", "network"]
     assert "matrix product" not in printed  # what it can be compared with is not known
+
+
+def test_judging_is_a_stage_of_the_default_model() -> None:
+    follower = load_tracker(None, "cpu", runtime="onnx", threads=1)
+    frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
+    figures = stages.measure(follower, frames, boxes, updates=2)
+    assert stages.stage_names(follower)[-3:] == ["certainty", "decode", "rest"]
+    assert len(figures.stages["certainty"]) == 2
