@@ -286,3 +286,15 @@ print(tracker.update(frame).score > 0.9)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "True", done.stderr
+
+
+@pytest.mark.parametrize(
+    "graph", sorted((ROOT / "weights" / "graphs").glob("*/*.onnx")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_shipped_graphs_name_no_file_of_the_machine_that_made_them(graph: Path) -> None:
+    assert b'.py", line' not in graph.read_bytes()  # as the exporter notes it
+
+
+def test_graphs_name_no_file_of_this_machine(pair: tuple[TorchRuntime, Path]) -> None:
+    for graph in pair[1].glob("*.onnx"):
+        assert b'.py", line' not in graph.read_bytes()  # as the exporter notes it

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tracker.config import ScoreConfig
-from tracker.pooling import pool_box
-from tracker.runtime import Array, Runtime
+from tracker.runtime import Array, Runtime, embed_box
 
-_UnitBox = tuple[float, float, float, float]
+_BoxUvwh = tuple[float, float, float, float]
 
 
 class Evidence(NamedTuple):
@@ -47,16 +46,16 @@ class Certainty:
         self.runtime = runtime
         self.config = config
 
-    def start(self, maps: Array, box_uvwh: _UnitBox) -> CertaintyState:
+    def start(self, maps: Array, box_uvwh: _BoxUvwh) -> CertaintyState:
         """Return the state of an object in maps (C, h, w); box_uvwh: centre from the crop's middle and size, pixels."""
-        first = self._embed(maps, box_uvwh)
+        first = embed_box(self.runtime, maps, box_uvwh)
         return CertaintyState(first, first, recent=1.0)
 
-    def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _UnitBox) -> Judgement:
+    def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
         """Return how likely the place shows the object, the frames before it counting as they are known."""
         return self._judge(state, evidence, state.recent, (maps, box_uvwh))
 
-    def judge_afresh(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _UnitBox) -> Judgement:
+    def judge_afresh(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
         """Return the same for a place elsewhere, of which the frames before say nothing."""
         return self._judge(state, evidence, evidence.alone, (maps, box_uvwh))
 
@@ -70,10 +69,10 @@ class Certainty:
         return replace(state, recent=recent, mean=mean / (mean @ mean) ** 0.5)
 
     def _judge(
-        self, state: CertaintyState, evidence: Evidence, recent: float, place: tuple[Array, _UnitBox]
+        self, state: CertaintyState, evidence: Evidence, recent: float, place: tuple[Array, _BoxUvwh]
     ) -> Judgement:
         config = self.config
-        embedding = self._embed(*place)
+        embedding = embed_box(self.runtime, *place)
         similarity = float(state.mean @ embedding)
         logit = (
             config.bias
@@ -83,8 +82,3 @@ class Certainty:
             + config.recent * recent
         )
         return Judgement((1 + math.tanh(logit / 2)) / 2, similarity, embedding)  # the logistic, without overflow
-
-    def _embed(self, maps: Array, box_uvwh: _UnitBox) -> Array:
-        pooled = pool_box(maps, box_uvwh, self.runtime.stride)
-        vector: Array = self.runtime.embed(pooled[None])[0]
-        return vector

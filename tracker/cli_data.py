@@ -186,8 +186,7 @@ def _parse_key(text: str) -> tuple[int, "Box"]:
 
     number, _, numbers = text.partition(":")
     try:
-        x, y, w, h = (float(part) for part in numbers.split(","))
-        return int(number), Box.from_xywh(x, y, w, h)
+        return int(number), Box.parse(numbers)
     except ValueError:
         raise ValueError(f"--key must be N:X,Y,W,H, frame and pixels, such as 30:120,80,64,48, got {text!r}") from None
 

@@ -116,10 +116,9 @@ def _same_file(a: Path, b: Path) -> bool:
 
 def _parse_box(text: str) -> Box:
     try:
-        x, y, w, h = (float(part) for part in text.split(","))
+        return Box.parse(text)
     except ValueError:
         raise ValueError(f"--init must be X,Y,W,H in pixels, such as 120,80,64,48, got {text!r}") from None
-    return Box.from_xywh(x, y, w, h)
 
 
 def _track(options: _Options) -> int:

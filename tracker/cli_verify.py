@@ -120,7 +120,7 @@ def index_command(
     from tracker.picture_index import PictureIndex, check_model, find_pictures, probe_vectors, read_index, write_index
     from tracker.zoo import DEFAULT_MODEL
 
-    find_pictures(folder)
+    pictures = find_pictures(folder)
     if not out.absolute().parent.is_dir():
         raise ValueError(f"cannot write {out}: there is no folder {out.absolute().parent}")
     known = read_index(out) if out.exists() else None
@@ -128,7 +128,7 @@ def index_command(
     if known is not None:
         check_model(known, verifier)
     before = {} if known is None else known.entries
-    entries, counts, stopped = _embed_all(folder, verifier, before, quiet)
+    entries, counts, stopped = _embed_all(pictures, verifier, before, quiet)
     kept = {**before, **entries} if stopped else entries
     name = known.model if known else model or DEFAULT_MODEL
     write_index(out, PictureIndex(folder.absolute(), name, probe_vectors(verifier), dict(sorted(kept.items()))))
@@ -185,10 +185,9 @@ def _parse_box(text: str | None, option: str) -> Box | None:
     if text is None:
         return None
     try:
-        x, y, w, h = (float(part) for part in text.split(","))
+        return Box.parse(text)
     except ValueError:
         raise ValueError(f"{option} must be X,Y,W,H in pixels, such as 120,80,64,48, got {text!r}") from None
-    return Box.from_xywh(x, y, w, h)
 
 
 def _figures(
@@ -228,15 +227,14 @@ def _kinds(similarities: "Floats", pairs: "Sequence[ListedPair]") -> "tuple[Floa
 
 
 def _embed_all(
-    folder: Path, verifier: "Verifier", known: "Mapping[str, Entry]", quiet: bool
+    pictures: "Mapping[str, Path]", verifier: "Verifier", known: "Mapping[str, Entry]", quiet: bool
 ) -> "tuple[dict[str, Entry], Counter[str], bool]":
     """Return the pictures that have a vector, how many were met in each way, and whether it was stopped early."""
     from rich.console import Console
     from rich.progress import track
 
-    from tracker.picture_index import find_pictures, visit_pictures
+    from tracker.picture_index import visit_pictures
 
-    pictures = find_pictures(folder)
     entries, counts = {}, Counter[str]()
     visits = visit_pictures(pictures, verifier, known)
     silent = quiet or not sys.stderr.isatty()

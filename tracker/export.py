@@ -45,6 +45,7 @@ def export(
     for name, module, inputs in _parts(network, config):
         path = out / f"{name}.onnx"
         _write(module, inputs, path)
+        _forget_sources(path)
         if half:
             _halve(path)
         graphs[name], outputs[name] = (module, inputs), module.outputs
@@ -129,6 +130,18 @@ def _write(module: Graph, inputs: dict[str, Tensor], path: Path) -> None:
             input_names=list(inputs),
             output_names=list(module.outputs),
         )
+
+
+def _forget_sources(path: Path) -> None:
+    """Leave out the exporter's notes on where in which file of this machine each part of a graph was written."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save(model, path)
 
 
 def _halve(path: Path) -> None:

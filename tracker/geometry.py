@@ -29,6 +29,12 @@ class Box:
         """Build a box from its left edge, top edge, width and height, in 0-based frame pixels."""
         return cls(x + w / 2, y + h / 2, w, h)
 
+    @classmethod
+    def parse(cls, text: str) -> "Box":
+        """Read "X,Y,W,H". Raises ValueError for anything but four numbers."""
+        x, y, w, h = (float(part) for part in text.split(","))
+        return cls.from_xywh(x, y, w, h)
+
     def to_xywh(self) -> tuple[float, float, float, float]:
         """Return left edge, top edge, width and height, in 0-based frame pixels."""
         return self.cx - self.w / 2, self.cy - self.h / 2, self.w, self.h

@@ -72,22 +72,20 @@ def places_to_search(box: Box, side: float, frame_hw: tuple[int, int], turn: int
     place is that box; the others go over the frame, from there outwards, in squares that lie over each other; when all
     of the frame was seen, again for an object of another size.
     """
-    sweeps = [_sweep(box, side * scale, frame_hw, config.step) for scale in config.scales]
-    places = [
-        Box(cx, cy, box.w * scale, box.h * scale)
-        for scale, sweep in zip(config.scales, sweeps, strict=True)
-        for cx, cy in sweep
-    ]
+    places = _sweeps(box, side, frame_hw, config)
     each = config.regions - 1  # beside the last place
     return [box, *(places[at % len(places)] for at in range(turn * each, (turn + 1) * each))]
 
 
 @lru_cache(_SWEEPS_KEPT)
-def _sweep(box: Box, side: float, frame_hw: tuple[int, int], step: float) -> tuple[tuple[float, float], ...]:
-    """Return the centres of squares that cover the frame, the nearest to the box first."""
-    rows, columns = (_centres(length, side * step) for length in frame_hw)
-    places = [(x, y) for y in rows for x in columns]
-    return tuple(sorted(places, key=lambda place: math.hypot(place[0] - box.cx, place[1] - box.cy)))
+def _sweeps(box: Box, side: float, frame_hw: tuple[int, int], config: RecoveryConfig) -> tuple[Box, ...]:
+    """Return the boxes in the middle of squares that cover the frame, the nearest first, size after size."""
+    places = []
+    for scale in config.scales:
+        rows, columns = (_centres(length, side * scale * config.step) for length in frame_hw)
+        sweep = [Box(x, y, box.w * scale, box.h * scale) for y in rows for x in columns]
+        places += sorted(sweep, key=lambda place: math.hypot(place.cx - box.cx, place.cy - box.cy))
+    return tuple(places)
 
 
 def _centres(length: float, step: float) -> list[float]:

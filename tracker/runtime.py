@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.interface import Frame
+from tracker.pooling import pool_box
 
 FINE_STRIDE = 8  # of the fine features and an anchor head's maps, pixels: that of `models.backbones`
 
@@ -42,6 +43,12 @@ class Runtime(Protocol):
 
     def embed(self, pooled: Array) -> Array:
         """Return unit vectors (N, D) of features (N, C, n, n) pooled from the maps by `pooling.pool_box`."""
+
+
+def embed_box(runtime: Runtime, maps: Array, box_uvwh: tuple[float, float, float, float]) -> Array:
+    """Return the unit vector (D,) of what a box marks in maps (C, h, w), see `pooling.pool_box`."""
+    vector: Array = runtime.embed(pool_box(maps, box_uvwh, runtime.stride)[np.newaxis])[0]
+    return vector
 
 
 def stack(codes: Sequence[Code]) -> list[Array]:

@@ -34,7 +34,7 @@ class TrackState:
     frame_index: int
     doubtful: int  # frames in a row with a score below `lost.enter`
     lost: bool
-    sure: "Sure"
+    sure: Sure
 
     def advanced(self, box: Box, score: float, model: Any, config: LostConfig) -> "TrackState":  # noqa: ANN401
         """Return the state after a frame: the new box and model, and the verdict, with hysteresis."""

@@ -16,7 +16,7 @@ from tracker.frames import as_rgb_uint8, read_image
 from tracker.geometry import Box, CropGeometry, check_initial_box
 from tracker.interface import Frame
 from tracker.localisers import Localiser
-from tracker.pooling import pool_box
+from tracker.runtime import embed_box
 from tracker.verification import Floats
 
 THRESHOLD = "verify_threshold"  # its name among the metrics of a weight file
@@ -60,8 +60,7 @@ class Verifier:
         region = object_region(self.localiser, marked)
         shown = region.box_to_crop(marked)
         maps = runtime.see([_cut_sharp(frame, region)], ()).maps[0]
-        pooled = pool_box(maps, (0.0, 0.0, shown.w, shown.h), runtime.stride)
-        vector = runtime.embed(pooled[np.newaxis])[0]
+        vector = embed_box(runtime, maps, (0.0, 0.0, shown.w, shown.h))
         norm = float(np.linalg.norm(vector))
         if not (math.isfinite(norm) and norm > 0):
             raise ValueError("the embedding is not finite: the weight file is broken, or the precision too low")
