@@ -100,6 +100,28 @@ def pixelwise_cross_correlation(template: Float64, search: Float64) -> Float64:
     return response
 
 
+def up_channel_cross_correlation(template: Float64, search: Float64) -> Float64:
+    """Slide each of a sample's K templates over its search map; the template's batch may be 1."""
+    n, kernels = len(search), template.shape[1]
+    pairs = [
+        [cross_correlation(template[i % len(template)][k : k + 1], search[i : i + 1]) for k in range(kernels)]
+        for i in range(n)
+    ]
+    return np.stack([np.concatenate([one[0] for one in row]) for row in pairs])
+
+
+def anchor_loss(logits: Float64, labels: Float64, hardest: int) -> float:
+    """Mean over samples: half from positive anchors, half from the negative ones that cost the most."""
+    of_samples = []
+    for sample, wanted in zip(logits.reshape(len(logits), -1), labels.reshape(len(labels), -1), strict=True):
+        costs = [(math.log1p(math.exp(-x if y > 0.5 else x)), y) for x, y in zip(sample, wanted, strict=True) if y >= 0]
+        right = [cost for cost, y in costs if y > 0.5]
+        wrong = sorted((cost for cost, y in costs if y <= 0.5), reverse=True)[:hardest]
+        halves = [sum(part) / max(len(part), 1) for part in (right, wrong + [0.0] * (hardest - len(wrong)))]
+        of_samples.append(sum(halves) / 2 if right else halves[1])
+    return sum(of_samples) / len(of_samples)
+
+
 def decode_boxes(deltas: Float64, sizes: Float64, stride: int) -> Float64:
     """Lay an anchor of the object's size on every cell, move it by shares of its size and scale it."""
     boxes = np.zeros(deltas.shape)

@@ -48,6 +48,7 @@ LAYERS = (
         ),
         *("data.track_writer", "data.videos", "data.boxed_pictures", "data.masks"),
     ),
+            "models.up_channel",
     ("batch_video",),
     ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views"),  # the last takes data.pairs' batches
     ("models.siamese", "data.layouts", "training.board", "workers", "batch_folder"),

@@ -14,7 +14,7 @@ from tracker.decode import (
     ResponsePyramid,
     best_proposal,
     cosine_window,
-    enlarged,
+    resampled,
     second_peak,
 )
 
@@ -242,8 +242,8 @@ def test_score_stays_in_its_range() -> None:
 
 
 @pytest.mark.parametrize(("count", "cells"), [(17, 33), (5, 12)])
-def test_enlarged_answers_are_torch_s_bicubic_ones(count: int, cells: int) -> None:
+def test_resampled_answers_are_torch_s_bicubic_ones(count: int, cells: int) -> None:
     answers = np.random.default_rng(0).random((count, count)).astype(np.float32)
     torch_answers = torch.from_numpy(answers)[None, None]
     wanted = interpolate(torch_answers, (cells, cells), mode="bicubic", align_corners=True)[0, 0]
-    assert_close(enlarged(answers, cells), wanted, "float32")
+    assert_close(resampled(answers, cells, (count - 1) / (cells - 1)), wanted, "float32")

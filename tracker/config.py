@@ -178,7 +178,7 @@ class ModelConfig:
     """Name the parts of the network; `network_builder` knows them."""
 
     backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
-    head: Literal["siamfc", "rpn", "rpn_light", "none"]
+    head: Literal["siamfc", "rpn", "rpn_light", "rpn_up_channel", "none"]
     embedding: Literal["none", "pooled"] = "none"  # of an object, to tell it from others
 
 

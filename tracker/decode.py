@@ -114,17 +114,17 @@ class ResponsePyramid:
         return cv2.getRectSubPix(large, (cells, cells), (middle, middle))  # type: ignore[return-value]
 
 
-def enlarged(answers: Response, cells: int) -> Response:
-    """Return answers (h, h) interpolated bicubically to (cells, cells); the corners of both lie over each other."""
-    weights = _cubic_weights(len(answers), cells)
+def resampled(answers: Response, cells: int, step: float) -> Response:
+    """Return answers (h, h) interpolated bicubically to (cells, cells), `step` of its own apart, around its middle."""
+    weights = _cubic_weights(len(answers), cells, step)
     spread: Response = np.asarray(weights @ answers @ weights.T, np.float32)
     return spread
 
 
 @cache
-def _cubic_weights(count: int, cells: int) -> Response:
-    """Return the weights (cells, count) of cubic convolution (Keys 1981, a = -0.75) at evenly spread places."""
-    at = np.linspace(0, count - 1, cells)
+def _cubic_weights(count: int, cells: int, step: float) -> Response:
+    """Return the weights (cells, count) of cubic convolution (Keys 1981, a = -0.75) at places `step` apart."""
+    at = (count - 1) / 2 + step * (np.arange(cells) - (cells - 1) / 2)
     first = np.floor(at).astype(int)
     weights = np.zeros((cells, count))
     for tap in range(-1, 3):

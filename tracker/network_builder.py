@@ -13,7 +13,8 @@ from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, Si
 from tracker.models.embedding import EmbeddingHead
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
-from tracker.training.objectives import rpn_objective, siamfc_objective
+from tracker.models.up_channel import UpChannelHead
+from tracker.training.objectives import rpn_objective, siamfc_objective, up_channel_objective
 from tracker.zoo import find_weights
 
 _BACKBONES: dict[str, type[SiamFCAlexNet | ResNet18 | MobileNetV3Small]] = {
@@ -44,7 +45,7 @@ def load_network(
     network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     chosen = dtype or (inference_dtype(target) if network.bears_bfloat16 else torch.float32)
     network.backbone.to(chosen)
-    if isinstance(network.head, RPNHead):
+    if network.head is not None and network.anchor_head is not None:  # SiamFC's sums thousands of products
         network.head.to(chosen)
     return network, config
 
@@ -59,8 +60,10 @@ def build_network(config: Config) -> SiameseNetwork:
         return SiameseNetwork(backbone, None, embedding)
     if config.model.head == "siamfc":
         return SiameseNetwork(backbone, SiamFCHead(), embedding)
-    if backbone.stride != 2 * FINE_STRIDE:
-        raise ValueError(f"the rpn heads read features of stride 16, not those of {config.model.backbone}")
+    if config.model.head == "rpn_up_channel":
+        _check_stride(backbone.stride, FINE_STRIDE, config)
+        return SiameseNetwork(backbone, UpChannelHead(backbone.channels), embedding)
+    _check_stride(backbone.stride, 2 * FINE_STRIDE, config)
     widths = _RPN_HEADS[config.model.head]
     return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths), embedding)
 
@@ -93,6 +96,8 @@ def build_objective(
     """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32."""
     if isinstance(network.head, RPNHead):
         return rpn_objective(network.stride, train.label_radius, train.label_share, dtype)
+    if isinstance(network.head, UpChannelHead):
+        return up_channel_objective(dtype)
     return siamfc_objective(network.stride, train.label_radius, dtype)
 
 
@@ -130,6 +135,12 @@ def inference_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
     return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
+
+
+def _check_stride(stride: int, wanted: int, config: Config) -> None:
+    if stride != wanted:
+        model = config.model
+        raise ValueError(f"the head {model.head} reads features of stride {wanted}, not those of {model.backbone}")
 
 
 def _device(name: str) -> torch.device:

@@ -8,13 +8,15 @@ import numpy as np
 from tracker.certainty import Certainty, CertaintyState, Evidence
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut
-from tracker.decode import Candidate, Proposals, best_proposal, enlarged, second_peak, value_near
+from tracker.decode import Candidate, Proposals, best_proposal, resampled, second_peak, value_near
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import PlaceModel, PlaceState
 from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
+# By the stride of the deep features: what a crop's size is more than a multiple, or cells lie unevenly in it.
+_RESTS = {16: 1, 8: 7}
 _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved for the calibration
 
 
@@ -41,8 +43,10 @@ class RPNLocaliser:
     ) -> None:
         """Take the network, whose head has anchors, and the settings; without `online` no filter is learned."""
         for name, size in (("template_size", crop.template_size), ("search_size", crop.search_size)):
-            if size % runtime.stride != 1:  # or the cells of the two maps do not lie over each other
-                raise ValueError(f"crop.{name} must be a multiple of {runtime.stride} and 1, such as 257, got {size}")
+            stride, rest = runtime.stride, _RESTS[runtime.stride]
+            if size % stride != rest:
+                such = 256 // stride * stride + rest
+                raise ValueError(f"crop.{name} must be a multiple of {stride} and {rest}, such as {such}, got {size}")
         self.runtime = runtime
         self.crop = crop
         self.config = config
@@ -117,7 +121,7 @@ class RPNLocaliser:
         sample = seen.maps
         if self.place is not None and model.place is not None:
             sample, answers = self.place.answer(model.place, seen.maps)
-            spread = np.clip(enlarged(answers, len(scores)), 0, 1)
+            spread = np.clip(resampled(answers, len(scores), FINE_STRIDE / self.runtime.stride), 0, 1)
             scores = scores + np.float32(self.config.filter_share) * (spread - scores)
         if not np.isfinite(scores).all():
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")

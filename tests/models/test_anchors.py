@@ -5,7 +5,7 @@ import torch
 
 from tests import reference
 from tests.tolerances import Kind, assert_close
-from tracker.models.anchors import cell_offsets, decode
+from tracker.models.anchors import anchor_sizes, cell_offsets, decode, encode
 
 DTYPES: list[tuple[torch.dtype, Kind]] = [(torch.float64, "float64"), (torch.float32, "float32")]
 
@@ -38,3 +38,19 @@ def test_a_size_never_runs_away() -> None:
     boxes = decode(deltas, torch.tensor([[40.0, 40.0]]), 8).flatten()
     assert boxes.tolist() == pytest.approx([0, 0, 160, 10], rel=1e-6)
     assert boxes[2] / 40 == pytest.approx(math.exp(math.log(4)))
+
+
+def test_anchors_have_one_area_and_the_shapes_asked_for() -> None:
+    sizes = anchor_sizes(64.0, (0.5, 1.0, 3.0))
+    assert sizes.prod(1).tolist() == pytest.approx([4096] * 3)
+    assert (sizes[:, 1] / sizes[:, 0]).tolist() == pytest.approx([0.5, 1, 3])
+
+
+def test_deltas_of_a_box_lead_to_it_from_every_anchor_and_cell() -> None:
+    boxes = torch.tensor([[10.0, -20.0, 50.0, 80.0], [0.0, 3.0, 70.0, 60.0]])
+    sizes = anchor_sizes(64.0, (0.33, 1.0, 3.0))
+    deltas = encode(boxes, sizes, 5, 8)
+    assert deltas.shape == (2, 3, 4, 5, 5)
+    for anchor in range(3):
+        found = decode(deltas[:, anchor], sizes[anchor].expand(2, 2), 8)
+        assert_close(found, boxes.view(2, 4, 1, 1).expand(2, 4, 5, 5), "float32")

@@ -6,7 +6,7 @@ import torch
 
 from tests import reference
 from tests.tolerances import Kind, assert_close
-from tracker.training.losses import balanced_logistic_loss, generalized_iou, overlap_focal_loss
+from tracker.training.losses import anchor_loss, balanced_logistic_loss, generalized_iou, overlap_focal_loss
 
 
 def maps(shares: list[float], dtype: torch.dtype, cells: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,3 +100,25 @@ def test_overlap_focal_loss_is_least_at_the_overlap() -> None:
     for score in (0.6, 0.8):
         moved = overlap_focal_loss(torch.logit(torch.full((1, 1, 1, 1), score)), overlaps, positive)
         assert moved > overlap_focal_loss(logits.detach(), overlaps, positive)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(torch.float64, "float64"), (torch.float32, "float32")])
+@pytest.mark.parametrize("hardest", [3, 40])
+def test_anchor_loss_is_that_of_the_loop(dtype: torch.dtype, kind: Kind, hardest: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(-1, 2, (3, 5, 4, 4), generator=generator).to(dtype)
+    labels[1] = labels[1].clamp(max=0)  # a pair that does not match
+    logits = 3 * torch.randn(labels.shape, generator=generator, dtype=dtype)
+    truth = reference.anchor_loss(logits.double().numpy(), labels.numpy(), hardest)
+    assert_close(anchor_loss(logits, labels, hardest), truth, kind)
+
+
+def test_anchors_that_do_not_count_get_no_gradient() -> None:
+    logits = torch.zeros(1, 5, 3, 3, requires_grad=True)
+    labels = torch.full((1, 5, 3, 3), -1.0)
+    labels[0, 0, 1, 1], labels[0, 1] = 1, 0
+    anchor_loss(logits, labels, 9).backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert_close(logits.grad[0, 0, 1, 1], -0.25, "float32")
+    assert_close(logits.grad[0, 1], [[0.25 / 9] * 3] * 3, "float32")
+    assert float(logits.grad[labels < 0].abs().max()) == 0

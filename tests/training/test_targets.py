@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests import reference
-from tracker.training.targets import response_labels
+from tracker.training.targets import anchor_labels, response_labels
 
 
 @pytest.mark.parametrize(("cells", "stride"), [(9, 8), (17, 8), (4, 16), (1, 8)])
@@ -45,3 +45,15 @@ def test_axes_are_those_of_images() -> None:
 def test_pair_that_does_not_match_has_no_positive_cell() -> None:
     labels = response_labels(torch.zeros(3, 4), torch.tensor([False, True, False]), cells=5, stride=8, radius_px=16)
     assert labels.sum((1, 2, 3)).tolist() == [0, 13, 0]
+
+
+def test_anchors_are_labelled_by_their_overlap() -> None:
+    overlaps = torch.tensor([0.7, 0.6, 0.59, 0.3, 0.29, 0.0]).view(1, 2, 1, 3)
+    assert anchor_labels(overlaps, torch.tensor([True])).flatten().tolist() == [1, 1, -1, -1, 0, 0]
+    assert anchor_labels(overlaps, torch.tensor([False])).flatten().tolist() == [0] * 6
+
+
+def test_best_anchors_hold_an_object_whose_size_none_has() -> None:
+    overlaps = torch.tensor([[0.4, 0.39, 0.35, 0.1], [0.2, 0.0, 0.0, 0.1], [0.0] * 4]).view(3, 4, 1, 1)
+    labels = anchor_labels(overlaps, torch.ones(3, dtype=torch.bool)).flatten(1)
+    assert labels.tolist() == [[1, 1, -1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]

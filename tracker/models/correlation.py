@@ -46,6 +46,24 @@ def depthwise_cross_correlation(template: Tensor, search: Tensor, backend: Backe
     return _depthwise_convolution(template, search)
 
 
+def up_channel_cross_correlation(template: Tensor, search: Tensor) -> Tensor:
+    """Correlate K templates of a sample: (N or 1, K, C, h, w) on (N, C, H, W) gives (N, K, H - h + 1, W - w + 1).
+
+    Source: Li et al. 2018 (SiamRPN), section 3.1. It is one matrix product and h * w sums of shifted planes, which
+    every runtime has, and gradients come from them.
+    """
+    batch, channels, height, width = search.shape
+    kernels, (h, w) = template.shape[1], template.shape[3:]
+    taps = template.permute(0, 3, 4, 1, 2).reshape(len(template), h * w * kernels, channels)
+    planes = torch.matmul(taps, search.flatten(2)).view(batch, h * w, kernels, height, width)
+    rows, columns = height - h + 1, width - w + 1
+    response = planes[:, 0, :, :rows, :columns]
+    for tap in range(1, h * w):
+        p, q = divmod(tap, w)
+        response = response + planes[:, tap, :, p : p + rows, q : q + columns]
+    return response
+
+
 def pixelwise_cross_correlation(template: Tensor, search: Tensor) -> Tensor:
     """Correlate each cell of the template apart: cells (N or 1, K, C) on (N, C, H, W) give (N, K, H, W).
 

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from tracker.models import anchors
-from tracker.models.backbones import FINE_STRIDE, Features
-from tracker.models.heads import RPNHead, TemplateCode
+from tracker.models.backbones import Features
 from tracker.models.siamese import SiameseNetwork
 
 
@@ -33,19 +31,22 @@ class BackboneGraph(nn.Module):
 
 
 class CodeGraph(nn.Module):
-    """Make the code of a template, once a target: for SiamFC its deep features, for an anchor head a `TemplateCode`."""
+    """Make the code of a template, once a target: for SiamFC its deep features, else what the anchor head wants."""
 
     def __init__(self, network: SiameseNetwork) -> None:
         super().__init__()
         self.network = network
-        self.outputs = TemplateCode._fields if isinstance(network.head, RPNHead) else ("template",)
+        self.outputs = ("template",) if network.anchor_head is None else network.anchor_head.code_fields
 
     def forward(self, deep: Tensor, size_wh: Tensor) -> tuple[Tensor, ...]:
         """Return the code of deep features (N, C, h, h), in whose middle lie objects of size_wh (N, 2), crop pixels."""
-        if not isinstance(self.network.head, RPNHead):
+        head = self.network.anchor_head
+        if head is None:
             return (deep + 0 * size_wh.sum(),)  # an input that is used nowhere would not be part of the graph
         box_uvwh = torch.cat([torch.zeros_like(size_wh), size_wh], dim=1)
-        return tuple(part.float() for part in self.network.head.encode(deep, box_uvwh, self.network.stride))
+        # Adding nothing keeps the input in the graph of a head that the object's size says nothing.
+        deep = deep + 0 * size_wh.sum()
+        return tuple(part.float() for part in head.encode(deep, box_uvwh, self.network.stride))
 
 
 class HeadGraph(nn.Module):
@@ -54,19 +55,17 @@ class HeadGraph(nn.Module):
     def __init__(self, network: SiameseNetwork) -> None:
         super().__init__()
         self.network = network
-        self.outputs = ("scores", "boxes") if isinstance(network.head, RPNHead) else ("scores",)
+        self.outputs = ("scores",) if network.anchor_head is None else ("scores", "boxes")
 
     def forward(self, deep: Tensor, fine: Tensor, *code: Tensor) -> tuple[Tensor, ...]:
         """Return scores (N, a, a) and, from an anchor head, boxes (N, 4, a, a): see `tracker.runtime.Seen`.
 
         A code of batch 1 serves all crops.
         """
-        network = self.network
-        if not isinstance(network.head, RPNHead):
-            return (network(code[0], deep)[:, 0],)
-        template = TemplateCode(*code)
-        output = network.head(template, Features(fine, deep))
-        return output.cls_logits[:, 0].sigmoid(), anchors.decode(output.box_deltas, template.size_wh, FINE_STRIDE)
+        head = self.network.anchor_head
+        if head is None:
+            return (self.network(code[0], deep)[:, 0],)
+        return head.propose(code, Features(fine, deep))
 
 
 class EmbeddingGraph(nn.Module):

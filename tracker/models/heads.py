@@ -1,19 +1,31 @@
 """Heads: template and search features in, maps that say where the object is out."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from tracker.models.anchors import cell_offsets
-from tracker.models.backbones import Features
+from tracker.models.anchors import cell_offsets, decode
+from tracker.models.backbones import FINE_STRIDE, Features
 from tracker.models.correlation import cross_correlation, pixelwise_cross_correlation
 
 # A 6x6x256 correlation sums 9216 products: the gain brings it to the range of logits. It is not learned: its gradient
 # is the correlation itself, thousands of times any other, and training diverges within twenty steps.
 _GAIN = 1e-3
+
+
+class AnchorHead(Protocol):
+    """Find boxes: what `RPNHead` and `UpChannelHead` have in common."""
+
+    code_fields: tuple[str, ...]  # names of the parts of a template's code
+
+    def encode(self, deep: Tensor, box_uvwh: Tensor, stride: int) -> tuple[Tensor, ...]:
+        """Return the code of template features (N, C, h, h) whose object is box_uvwh (N, 4), see `models.anchors`."""
+
+    def propose(self, code: tuple[Tensor, ...], search: Features) -> tuple[Tensor, Tensor]:
+        """Return a score (N, h, w) in [0, 1] and a box (N, 4, h, w) for each cell of stride `FINE_STRIDE`."""
 
 
 class SiamFCHead(nn.Module):
@@ -64,6 +76,8 @@ class RPNHead(nn.Module):
     Li et al. 2018 have five of fixed shapes.
     """
 
+    code_fields = TemplateCode._fields
+
     def __init__(self, deep: int, fine: int, widths: RPNWidths) -> None:
         """Build for features of `deep` and `fine` channels."""
         super().__init__()
@@ -113,6 +127,12 @@ class RPNHead(nn.Module):
         large = interpolate(mixed, fine.shape[2:], mode="bilinear", align_corners=True)
         joined = self.join(torch.cat([large, fine], dim=1))
         return RPNOutput(self.cls(self.cls_tower(joined)).float(), self.box(self.box_tower(joined)).float())
+
+    def propose(self, code: tuple[Tensor, ...], search: Features) -> tuple[Tensor, Tensor]:
+        """Return the overlap (N, h, w) that each cell's box should have with the object, and the box (N, 4, h, w)."""
+        template = TemplateCode(*code)
+        output = self(template, search)
+        return output.cls_logits[:, 0].sigmoid(), decode(output.box_deltas, template.size_wh, FINE_STRIDE)
 
 
 def _layer(channels: int, out: int, kernel: int) -> list[nn.Module]:

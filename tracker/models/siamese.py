@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tracker.models.backbones import Features
+from tracker.models.heads import AnchorHead, SiamFCHead
 
 # Mean and standard deviation of natural images, RGB in 0..255 (the ImageNet values that backbones are trained with).
 _MEAN = (123.675, 116.28, 103.53)
@@ -48,6 +49,11 @@ class SiameseNetwork(nn.Module):
     def stride(self) -> int:
         """Pixels of an image that a cell of the deep features moves by."""
         return cast(Backbone, self.backbone).stride
+
+    @property
+    def anchor_head(self) -> AnchorHead | None:
+        """The head, where it is one that finds boxes."""
+        return None if self.head is None or isinstance(self.head, SiamFCHead) else cast(AnchorHead, self.head)
 
     @property
     def bears_bfloat16(self) -> bool:

@@ -36,6 +36,23 @@ def overlap_focal_loss(logits: Tensor, overlaps: Tensor, positive: Tensor) -> Te
     return (weights * losses).sum()
 
 
+def anchor_loss(logits: Tensor, labels: Tensor, hardest: int) -> Tensor:
+    """Return the mean logistic loss of anchors, half of it of positive ones and half of the hardest negative ones.
+
+    logits, labels: (N, K, h, w), labels 1, 0, or below 0 for anchors that do not count. `hardest` negatives of each
+    sample share its half, or all of its weight where none is positive. Sources: Li et al. 2018 (SiamRPN), section 3.4,
+    with 48 negatives drawn by chance; Shrivastava et al. 2016, section 4, for the hardest instead.
+    """
+    logits, labels = logits.flatten(1), labels.flatten(1)
+    losses = binary_cross_entropy_with_logits(logits, labels.clamp(min=0).to(logits.dtype), reduction="none")
+    positive = labels > 0.5
+    n_positive = positive.sum(1)
+    of_positive = (losses * positive).sum(1) / n_positive.clamp(min=1)
+    negative_losses = losses.masked_fill((labels < 0) | positive, 0.0)
+    of_negative = negative_losses.topk(min(hardest, negative_losses.shape[1]), dim=1).values.mean(1)
+    return torch.where(n_positive > 0, 0.5 * (of_positive + of_negative), of_negative).mean()
+
+
 def generalized_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return IoU and generalized IoU of boxes (..., 4) = (cx, cy, w, h).
 

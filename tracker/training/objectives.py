@@ -4,16 +4,21 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
 
 from tracker.data.pairs import Pairs
 from tracker.models import anchors
 from tracker.models.backbones import FINE_STRIDE
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
+from tracker.models.up_channel import UpChannelCode, UpChannelHead
 from tracker.training.distributed import mean_over_ranks
-from tracker.training.losses import balanced_logistic_loss, generalized_iou, overlap_focal_loss
-from tracker.training.targets import response_labels
+from tracker.training.losses import anchor_loss, balanced_logistic_loss, generalized_iou, overlap_focal_loss
+from tracker.training.targets import anchor_labels, response_labels
 
+_HARDEST = 64  # negative anchors of a pair that are learned from: most of the thousands are easy
+_ANCHOR_BOX_WEIGHT = 1.2
+_BEND = 0.1  # of the smooth L1 loss: deltas are shares of the anchor
 _BOX_WEIGHT = 2.0  # the score's loss is about twice the boxes' once both are learned
 
 
@@ -80,5 +85,35 @@ def rpn_objective(
         share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
         box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(device)).clamp(min=1)
         return cls_loss + _BOX_WEIGHT * box_loss
+
+    return objective
+
+
+def up_channel_objective(autocast_dtype: torch.dtype | None) -> Callable[[nn.Module, Pairs], Tensor]:
+    """Return the objective of SiamRPN: cross-entropy of the anchors, smooth L1 of what the object's differ from it by.
+
+    autocast_dtype: for all but the losses. Source: Li et al. 2018, section 3.2.
+    """
+
+    def objective(network: nn.Module, pairs: Pairs) -> Tensor:
+        assert isinstance(network, SiameseNetwork) and isinstance(network.head, UpChannelHead)
+        head = network.head
+        n, k = pairs.positive.shape
+        device = next(network.parameters()).device
+        with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            template = network.embed(pairs.template.to(device))
+            code = head.encode(template, pairs.template_box.to(device), network.stride)
+            code = UpChannelCode(*(part.repeat_interleave(k, dim=0) for part in code))
+            output = head(code, network.features(pairs.searches.to(device).flatten(0, 1)))
+        boxes = pairs.boxes.reshape(n * k, 4).to(device)
+        cells = output.cls_logits.shape[-1]
+        wanted = anchors.encode(boxes, head.sizes, cells, FINE_STRIDE)
+        plain = head.boxes(torch.zeros_like(output.box_deltas)).permute(0, 1, 3, 4, 2)
+        overlaps = generalized_iou(plain, boxes.view(-1, 1, 1, 1, 4))[0]
+        labels = anchor_labels(overlaps, pairs.positive.reshape(n * k).to(device))
+        holds = (labels > 0).unsqueeze(2)
+        off = smooth_l1_loss(output.box_deltas, wanted, reduction="none", beta=_BEND)
+        n_holding = mean_over_ranks(holds.sum()).clamp(min=1)
+        return anchor_loss(output.cls_logits, labels, _HARDEST) + _ANCHOR_BOX_WEIGHT * (off * holds).sum() / n_holding
 
     return objective

@@ -19,7 +19,6 @@ from tracker.evaluation import follow_sequence, map_sequences
 from tracker.metrics import mean_score, score_track
 from tracker.models import anchors
 from tracker.models.graphs import HeadGraph
-from tracker.models.heads import RPNHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.network_builder import load_network
 
@@ -94,8 +93,9 @@ def read_pairs(network: SiameseNetwork, pairs: Pairs) -> tuple[Tensor, Tensor]:
     device = network.mean.device
     template = network.embed(pairs.template.unsqueeze(0).to(device))
     features = network.features(pairs.searches.to(device))
-    if isinstance(network.head, RPNHead):
-        code = network.head.encode(template, pairs.template_box.unsqueeze(0).to(device), network.stride)
+    head = network.anchor_head
+    if head is not None:
+        code = head.encode(template, pairs.template_box.unsqueeze(0).to(device), network.stride)
         scores, boxes = HeadGraph(network)(features.deep, features.fine, *code)
     else:
         scores = network(template, features.deep)[:, 0].sigmoid()
