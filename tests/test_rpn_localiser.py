@@ -24,6 +24,7 @@ CONFIG = parse(
     ["score=false", "recovery=false"],  # the score is what answers
 )
 BOX = Box(160.0, 120.0, 44.0, 52.0)
+EVEN = Box(160.5, 120.5, 64.5, 64.5)  # its search is a square of whole pixels as it is
 MAPS = (1, 384, 17, 17)
 
 
@@ -44,14 +45,14 @@ def fresh() -> RPNLocaliser:
     return localiser
 
 
-def learn(localiser: RPNLocaliser) -> RPNState:
-    frame = paint(BOX)
-    return localiser.learn(frame, BOX, mean_colour(frame))
-
-
-def see(localiser: RPNLocaliser, model: RPNState, box: Box) -> Seen:
+def learn(localiser: RPNLocaliser, box: Box = BOX) -> RPNState:
     frame = paint(box)
-    region = localiser.regions(BOX)[0]
+    return localiser.learn(frame, box, mean_colour(frame))
+
+
+def see(localiser: RPNLocaliser, model: RPNState, box: Box, last: Box = BOX) -> Seen:
+    frame = paint(box)
+    region = localiser.regions(last)[0]
     return localiser.runtime.see([cut(frame, region, mean_colour(frame))], [model.code])
 
 
@@ -83,12 +84,12 @@ def test_calibration_undoes_what_the_head_sees_otherwise(monkeypatch: pytest.Mon
     assert CONFIG.rpn is not None
     localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, calibration=1.0, size_smoothing=1.0, penalty_k=0.0)))
     plant(localiser, monkeypatch, (0.1, -0.05, 1.25, 0.8))
-    model = learn(localiser)
-    candidate, index, _ = localiser.locate(model, see(localiser, model, BOX), BOX)
-    per_crop = localiser.regions(BOX)[0].frame_per_crop
+    model = learn(localiser, EVEN)
+    candidate, index, _ = localiser.locate(model, see(localiser, model, EVEN, EVEN), EVEN)
+    per_crop = localiser.regions(EVEN)[0].frame_per_crop
     assert index == 0
     assert (candidate.du, candidate.dv) == pytest.approx((0, 0), abs=1e-4)
-    assert (candidate.w * per_crop, candidate.h * per_crop) == pytest.approx((44, 52), rel=1e-4)
+    assert (candidate.w * per_crop, candidate.h * per_crop) == pytest.approx((64.5, 64.5), rel=1e-4)
 
 
 def test_size_follows_by_as_much_as_the_score_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,9 @@ def test_calibration_is_shared_out_and_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert CONFIG.rpn is not None
     share = CONFIG.rpn.calibration
     plant(localiser, monkeypatch, (0.0, 0.0, 1.1, 1 / 1.1))
-    assert learn(localiser).calibration == pytest.approx((0, 0, -share * np.log(1.1), share * np.log(1.1)), abs=1e-5)
+    assert learn(localiser, EVEN).calibration == pytest.approx(
+        (0, 0, -share * np.log(1.1), share * np.log(1.1)), abs=1e-5
+    )
     plant(localiser, monkeypatch, (0.0, 0.0, 3.0, 1.0))
     assert learn(localiser).calibration[2] == pytest.approx(-share * 0.5)
 
@@ -177,10 +180,20 @@ def test_moved_crops_all_show_the_object(fresh: RPNLocaliser) -> None:
 def test_search_has_the_scale_of_the_template(fresh: RPNLocaliser) -> None:
     assert CONFIG.crop is not None
     small, large = fresh.regions(BOX)[0], fresh.regions(Box(160, 120, 88, 104))[0]
-    assert large.side == pytest.approx(2 * small.side)
+    assert large.side == pytest.approx(2 * small.side, abs=1)
     assert small.size == CONFIG.crop.search_size
     size_wh = learn(fresh).code[3]
-    assert size_wh[0].tolist() == pytest.approx([44 / small.frame_per_crop, 52 / small.frame_per_crop], rel=1e-5)
+    half = 0.5 / small.side  # pixels are whole
+    assert size_wh[0].tolist() == pytest.approx([44 / small.frame_per_crop, 52 / small.frame_per_crop], rel=half)
+
+
+def test_search_is_of_whole_pixels_around_the_object(fresh: RPNLocaliser) -> None:
+    for box in (BOX, Box(50.3, 70.9, 31.7, 12.2), Box(3.0, 200.1, 7.1, 9.9)):
+        (region,) = fresh.regions(box)
+        assert (region.side, region.cx - region.side / 2, region.cy - region.side / 2) == pytest.approx(
+            (round(region.side), round(region.cx - region.side / 2), round(region.cy - region.side / 2)), abs=1e-9
+        )
+        assert abs(region.cx - box.cx) <= 0.75 and abs(region.cy - box.cy) <= 0.75
 
 
 def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser) -> None:
@@ -231,9 +244,9 @@ def test_missing_table_is_named(table: str) -> None:
 
 def test_box_stays_where_nothing_answers(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
-    shown = fresh.regions(BOX)[0].box_to_crop(BOX)
     candidate, _, _ = fresh.locate(model, blank(), BOX)
-    assert (candidate.du, candidate.dv, candidate.w, candidate.h) == (0, 0, shown.w, shown.h)
+    stayed = candidate.in_frame(fresh.regions(BOX)[0])
+    assert (stayed.cx, stayed.cy, stayed.w, stayed.h) == pytest.approx((BOX.cx, BOX.cy, BOX.w, BOX.h))
 
 
 @dataclass

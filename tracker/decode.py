@@ -1,5 +1,6 @@
 """Read response maps: where the object is and how large, in pixels of the search crop."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -156,15 +157,19 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     size_wh: of the object in the last frame, crop pixels; the candidate's size lies between it and the box's, nearer
     to the box the better its score. Source: Li et al. 2018, section 4.3.
     """
-    w, h = proposals.boxes[2], proposals.boxes[3]
     last_w, last_h = size_wh
-    size_change = _change(context_side(w, h, _CONTEXT), context_side(last_w, last_h, _CONTEXT))
-    penalties = np.exp(-config.penalty_k * (size_change * _change(w / h, last_w / last_h) - 1))
-    ranked = windowed(proposals.scores * penalties, config.window_influence)
-    row, column = divmod(int(np.argmax(ranked)), len(ranked))
-    score = min(max(float(proposals.scores[row, column]), 0.0), 1.0)
-    smoothing = config.size_smoothing * float(penalties[row, column]) * score
-    du, dv, box_w, box_h = (float(value) for value in proposals.boxes[:, row, column])
+    last = context_side(last_w, last_h, _CONTEXT), last_w / last_h
+    # Penalties only lower a cell: one that without them is no better than the best with them cannot win.
+    bounds = windowed(proposals.scores, config.window_influence).ravel()
+    boxes = proposals.boxes.reshape(4, -1)
+    first = int(bounds.argmax())
+    lowered = float(bounds[first]) * math.exp(-config.penalty_k * float(_changes(boxes[2:, first], last)))
+    cells = np.flatnonzero(bounds >= lowered)
+    penalties = np.exp(-config.penalty_k * _changes(boxes[2:, cells], last))
+    best = int((bounds[cells] * penalties).argmax())
+    du, dv, box_w, box_h = boxes[:, cells[best]].tolist()
+    score = min(max(float(proposals.scores.ravel()[cells[best]]), 0.0), 1.0)
+    smoothing = config.size_smoothing * float(penalties[best]) * score
     return Candidate(du, dv, last_w + smoothing * (box_w - last_w), last_h + smoothing * (box_h - last_h), score)
 
 
@@ -188,7 +193,13 @@ def value_near(scores: Response, candidate: Candidate, stride: int) -> float:
     return float(scores[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max())
 
 
-def _change(a: Response, b: Response | float) -> Response:
+def _changes(sizes_wh: Response, last: tuple[float, float]) -> Response:
+    """Return by how much sizes (2, ...) differ from the last context side and shape (w / h), 0 where by nothing."""
+    w, h = sizes_wh
+    return _change(context_side(w, h, _CONTEXT), last[0]) * _change(w / h, last[1]) - 1
+
+
+def _change(a: Response, b: float) -> Response:
     ratio = a / b
     change: Response = np.maximum(ratio, 1 / ratio)
     return change

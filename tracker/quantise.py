@@ -121,6 +121,11 @@ class _Recorder:
             self.given.append({name: value.copy() for name, value in inputs.items()})
         return self._engine.run(graph, inputs)
 
+    def search(self, images: Array, code: Inputs) -> list[Array]:
+        """Return what the other engine does."""
+        self.given.append({"images": images.copy()})
+        return self._engine.search(images, code)
+
 
 class _Reader:
     """Hand inputs to ONNX Runtime's calibration, one batch a call, then None."""

@@ -66,7 +66,8 @@ class RPNLocaliser:
         truth = np.array([_centred(one.box_to_crop(box), one.size) for one in shown])
         place = None
         if self.place is not None:
-            others = self.runtime.see(cut_views(frame, search, fill)[1:], ())
+            views = cut_views(frame, search, fill)[1:]
+            others = self.runtime.see(views, [code] * len(views))  # the graph of a search: no other need be compiled
             place = self.place.learn_views(np.concatenate([seen.maps[:1], others.maps]), Box(0.0, 0.0, *size_wh))
         certainty = None
         if self.certainty is not None:
@@ -79,17 +80,18 @@ class RPNLocaliser:
         return model.code
 
     def regions(self, box: Box) -> list[CropGeometry]:
-        """Return one square around the last place."""
+        """Return one square of whole pixels around the last place."""
         crop = self.crop
         side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
-        return [CropGeometry(box.cx, box.cy, side, crop.search_size)]
+        return [CropGeometry(box.cx, box.cy, side, crop.search_size).on_pixels]
 
     def locate(self, model: RPNState, seen: Seen, box: Box) -> tuple[Candidate, int, RPNState]:
         """Return the best cell's box; the filter learns from the frame where the answer is telling enough.
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
-        shown = self.regions(box)[0].box_to_crop(box)
+        region = self.regions(box)[0]
+        shown = region.box_to_crop(box)
         proposals, sample = self._answer(model, seen)
         candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
         place = self.place
@@ -102,7 +104,8 @@ class RPNLocaliser:
         if learns and place is not None and model.place is not None:
             model = replace(model, place=place.learn(model.place, sample, (candidate.du, candidate.dv)))
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
-            return Candidate(0.0, 0.0, shown.w, shown.h, score), 0, model
+            du, dv, w, h = _centred(shown, region.size)
+            return Candidate(du, dv, w, h, score), 0, model
         return replace(candidate, score=score), 0, model
 
     def look(self, model: RPNState, seen: Seen, size_wh: tuple[float, float]) -> Candidate:

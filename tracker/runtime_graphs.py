@@ -11,6 +11,7 @@ from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, Exported
 from tracker.interface import Frame
 from tracker.runtime import Array, Code, Seen, stack
 
+_SEARCH = "search"  # backbone and head, as one graph
 Inputs = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -21,6 +22,9 @@ class Engine(Protocol):
 
     def run(self, graph: str, inputs: Inputs) -> list[Array]:
         """Return the outputs of a graph, in their order, float32; inputs that it does not have are left out."""
+
+    def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
+        """Return the backbone's maps of search crops, then what the head answers to a code of as many templates."""
 
 
 class GraphRuntime:
@@ -49,16 +53,14 @@ class GraphRuntime:
             return self._see(crops, codes)
 
     def _see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
+        if HEAD in self.exported.outputs and codes:
+            parts = [np.repeat(part, len(crops), axis=0) if len(part) < len(crops) else part for part in stack(codes)]
+            code = dict(zip(self.exported.outputs[CODE], parts, strict=True))
+            maps, *answers = (found.copy() for found in self.engine.search(_images(crops), code))
+            return Seen(maps, None, *answers)
         features = self._embed(crops)
         maps = features["maps"].copy()
-        if HEAD not in self.exported.outputs:
-            return Seen(maps, fine=features["fine"].copy())
-        if not codes:
-            return Seen(maps)
-        parts = [np.repeat(part, len(crops), axis=0) if len(part) < len(crops) else part for part in stack(codes)]
-        code = dict(zip(self.exported.outputs[CODE], parts, strict=True))
-        answers = self.engine.run(HEAD, {"deep": features["deep"], "fine": features["fine"], **code})
-        return Seen(maps, None, *(answer.copy() for answer in answers))
+        return Seen(maps) if HEAD in self.exported.outputs else Seen(maps, fine=features["fine"].copy())
 
     def embed(self, pooled: Array) -> Array:
         """Return the vectors of pooled features, see `runtime.Runtime`."""
@@ -66,9 +68,12 @@ class GraphRuntime:
             return self.engine.run(EMBEDDING, {"pooled": pooled})[0].copy()
 
     def _embed(self, crops: Sequence[Frame]) -> dict[str, Array]:
-        images = crops[0][np.newaxis] if len(crops) == 1 else np.stack(crops)
-        found = self.engine.run(BACKBONE, {"images": np.ascontiguousarray(images)})
+        found = self.engine.run(BACKBONE, {"images": _images(crops)})
         return dict(zip(self.exported.outputs[BACKBONE], found, strict=True))
+
+
+def _images(crops: Sequence[Frame]) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(crops[0][np.newaxis] if len(crops) == 1 else np.stack(crops))
 
 
 class OnnxEngine:
@@ -93,6 +98,7 @@ class OnnxEngine:
             for graph in exported.outputs
         }
         self.precision = exported.precision
+        self._names = exported.outputs[BACKBONE]
         self.inputs = {
             graph: {given.name for given in session.get_inputs()} for graph, session in self._sessions.items()
         }
@@ -103,12 +109,18 @@ class OnnxEngine:
         found: list[Array] = self._sessions[graph].run(None, wanted)
         return found
 
+    def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
+        """Return maps and answers, see `Engine`."""
+        features = dict(zip(self._names, self.run(BACKBONE, {"images": images}), strict=True))
+        return [features["maps"], *self.run(HEAD, {**features, **code})]
+
 
 class OpenVinoEngine:
     """Run graphs in OpenVINO, in bfloat16 where the CPU computes it natively and the network bears it.
 
     A graph is compiled for each shape of its inputs when it first comes, which takes a tenth of a second; a batch runs
-    one by one, so that another number of targets needs no other graph.
+    one by one, so that another number of targets needs no other graph. In a search the head is part of the backbone's
+    graph: features stay where they are.
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
@@ -128,11 +140,19 @@ class OpenVinoEngine:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two trackers in two processes would be pinned to the same core
         }
+        self._names = exported.outputs[BACKBONE]
         self._paths = {graph: exported.path(folder, graph) for graph in exported.outputs}
         self._requests: dict[tuple[object, ...], Any] = {}
 
     def run(self, graph: str, inputs: Inputs) -> list[Array]:
         """Return the outputs of a graph, see `Engine`."""
+        return self._run_each(graph, inputs)
+
+    def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
+        """Return maps and answers, see `Engine`."""
+        return self._run_each(_SEARCH, {"images": images, **code})
+
+    def _run_each(self, graph: str, inputs: Inputs) -> list[Array]:
         count = max(len(value) for value in inputs.values())
         if count == 1:
             return self._run_one(graph, inputs)
@@ -149,7 +169,24 @@ class OpenVinoEngine:
         return [found[i] for i in range(len(found))]
 
     def _compile(self, graph: str, inputs: Inputs) -> tuple[list[str], Any]:
-        model = self._core.read_model(self._paths[graph])
+        model = self._join() if graph == _SEARCH else self._core.read_model(self._paths[graph])
         names = [given.get_any_name() for given in model.inputs]
         model.reshape({name: list(inputs[name].shape) for name in names})
         return names, self._core.compile_model(model, "CPU", self._properties).create_infer_request()
+
+    def _join(self) -> Any:  # noqa: ANN401 - a model of OpenVINO
+        """Return one graph of backbone and head: the head reads its features where the backbone leaves them."""
+        import openvino
+
+        backbone, head = (self._core.read_model(self._paths[graph]) for graph in (BACKBONE, HEAD))
+        results = dict(zip(self._names, backbone.get_results(), strict=True))
+        codes = []
+        for given in head.get_parameters():
+            name = given.output(0).get_any_name()
+            if name not in results:
+                codes.append(given)
+                continue
+            for reader in given.output(0).get_target_inputs():
+                reader.replace_source_output(results[name].input(0).get_source_output())
+        outputs = [results["maps"], *head.get_results()]
+        return openvino.Model(outputs, [*backbone.get_parameters(), *codes], _SEARCH)

@@ -1,8 +1,9 @@
 """Anchors and the code of boxes relative to them: the one home of both, for training and tracking.
 
 The search crop is scaled so that the object keeps its size. `RPNHead` has one anchor a cell, of the shape of the
-template's object, so zero deltas mean "the object as it was, here"; `UpChannelHead` has five of one area. The code is that of Ren et al. 2015 (Faster R-CNN),
-section 3.1.2. Boxes are (u, v, w, h) in pixels of the search crop, the centre counted from the crop's middle.
+template's object, so zero deltas mean "the object as it was, here"; `UpChannelHead` has five of one area. The code is
+that of Ren et al. 2015 (Faster R-CNN), section 3.1.2. Boxes are (u, v, w, h) in pixels of the search crop, the centre
+counted from the crop's middle.
 """
 
 import math
@@ -27,7 +28,7 @@ def anchor_sizes(side: float, ratios: Sequence[float]) -> Tensor:
 
 
 def encode(boxes: Tensor, size_wh: Tensor, cells: int, stride: int) -> Tensor:
-    """Return the deltas (N, K, 4, cells, cells) that `decode` makes boxes (N, 4) of, from anchors (K, 2) in each cell."""
+    """Return the deltas (N, K, 4, cells, cells) that lead from anchors (K, 2) in each cell to boxes (N, 4)."""
     offsets = cell_offsets(cells, stride, boxes.device)
     u, v, w, h = (boxes[:, part].view(-1, 1, 1, 1) for part in range(4))
     anchor_w, anchor_h = size_wh[:, 0].view(-1, 1, 1), size_wh[:, 1].view(-1, 1, 1)
