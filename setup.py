@@ -64,11 +64,18 @@ setup(
             "pillow>=10",
             "six>=1.16",  # got10k imports it without saying so
         ],
+        # For s3://; other stores ask for the package that they need. No part of constraints.txt: botocore needs a
+        # python-dateutil below 3.
+        "cloud": ["fsspec>=2024.6", "s3fs>=2024.6"],
         "openvino": ["openvino>=2025.0"],
         "ray": ["ray[client]>=2.9"],  # the client speaks to clusters at ray:// addresses
         "torch": ["torch>=2.6"],
         "export": ["onnx>=1.17", "onnxscript>=0.5", "torch>=2.6"],
         "train": ["numba>=0.61", "tensorboard>=2.18", "torch>=2.6"],
+        "tune": [
+            "optuna>=5",
+            "scipy>=1.13",  # its pruner needs it, and does not say so
+        ],
         "dev": [
             "build>=1.2",
             "mypy>=1.15",

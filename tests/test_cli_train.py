@@ -45,6 +45,14 @@ def test_options_reach_the_training(calls: list[tuple[object, ...]], monkeypatch
     assert calls == [(*folders, [], plain), (*folders, ["a.b=1", "c=d"], told)]
 
 
+def test_what_ships_is_known_by_its_name(calls: list[tuple[object, ...]]) -> None:
+    root = Path(__file__).parent.parent
+    assert main(["train", "finetune", "--data", "data", "--out", "out", "--init", "siamrpn_mobile"]) == 0
+    ((config, _, _, _, options),) = calls
+    assert config == root / "configs" / "finetune.toml"
+    assert isinstance(options, run.RunOptions) and options.init == root / "weights" / "siamrpn_mobile.safetensors"
+
+
 def test_progress_goes_to_stderr(calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]) -> None:
     assert train() == 0
     out, err = capsys.readouterr()

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from tracker.cli_batch import batch_command
-from tracker.cli_data import annotate_command, check_command, import_command, pairs_command
+from tracker.cli_data import annotate_command, check_command, import_command, pack_command, pairs_command
 from tracker.cli_encoder import encoder_pairs_command, encoder_train_command, episodes_command, oneshot_command
 from tracker.cli_eval import eval_command
 from tracker.cli_export import export_command
@@ -69,6 +69,7 @@ def _build_app() -> typer.Typer:
     data.command("check")(check_command)
     data.command("annotate")(annotate_command)
     data.command("import")(import_command)
+    data.command("pack")(pack_command)
     data.command("pairs")(pairs_command)
     app.add_typer(data, name="data")
     encoder = typer.Typer(help="Train and measure encoders that say what is the same.", no_args_is_help=True)

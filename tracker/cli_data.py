@@ -1,5 +1,6 @@
 """`siamtrack data ...`: look after training data."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +9,8 @@ import typer
 
 if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
     from tracker.annotation import JpegFrames, Proposal
+    from tracker.data.check import Findings
+    from tracker.data.shard_check import ShardFindings
     from tracker.geometry import Box
 
 _LISTED = 20  # problems that are printed one by one
@@ -16,7 +19,9 @@ _LAYOUTS = ("coco", "got10k", "lasot", "masks", "mot", "otb", "trackingnet", "vi
 
 
 def check_command(
-    data: Annotated[Path, typer.Argument(help="Folder with tracks.jsonl and its pictures")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Folder with tracks.jsonl and its pictures; or shards: folder or URL")
+    ],
     sheet: Annotated[
         Path | None, typer.Option(help="Also draw some of the tracks into this picture (.png, .jpg)")
     ] = None,
@@ -25,28 +30,28 @@ def check_command(
 ) -> int:
     """Read every track and picture of a training set; report what is there and what is wrong.
 
+    Of shards it also says which were changed since they were packed.
     The exit status is 1 where something is wrong.
     """
     from rich.console import Console
     from rich.progress import Progress
 
-    from tracker.data.check import check_tracks, contact_sheet
+    from tracker.data.check import contact_sheet
     from tracker.draw import write_picture
 
-    index = data / "tracks.jsonl"
     console = Console(stderr=True)
     with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
         task = bar.add_task("reading", total=1.0)
-        findings = check_tracks(index, lambda share: bar.update(task, completed=share))
+        findings = _check(data, tracks, lambda share: bar.update(task, completed=share))
     typer.echo(
-        f"{len(findings.readable)} tracks of {len(findings.videos)} videos, {findings.frames} frames;"
-        f" {findings.stills} stills"
+        f"{findings.tracks} tracks of {len(findings.videos)} videos, {findings.frames} frames; {findings.stills} stills"
     )
     for name, counts in (("sets", findings.sources), ("classes", findings.labels)):
         listed = ", ".join(f"{label or '-'} {count}" for label, count in counts.most_common(10))
         typer.echo(f"{len(counts)} {name}: {listed}{', ...' if len(counts) > 10 else ''}")
     for problem in findings.problems[:_LISTED]:
-        typer.echo(f"line {problem.line}: {problem.image}{': ' if problem.image else ''}{problem.what}")
+        line = f"line {problem.line}: " if problem.line else ""
+        typer.echo(f"{line}{problem.image}{': ' if problem.image else ''}{problem.what}")
     if len(findings.problems) > _LISTED:
         typer.echo(f"... and {len(findings.problems) - _LISTED} more")
     if sheet is not None:
@@ -56,22 +61,40 @@ def check_command(
     return 1 if findings.problems else 0
 
 
+def _check(data: str, sheet_tracks: int, progress: Callable[[float], None]) -> "Findings | ShardFindings":
+    from tracker.data.check import check_tracks
+    from tracker.data.shard_check import check_shards
+    from tracker.data.shard_index import holds_shards
+    from tracker.data.storage import place_of
+
+    place = place_of(data)
+    return (
+        check_shards(place, sheet_tracks, progress)
+        if holds_shards(place)
+        else check_tracks(Path(data, "tracks.jsonl"), progress)
+    )
+
+
 def pairs_command(
-    config: Annotated[Path, typer.Argument(help="Configuration with a [train] table")],
-    data: Annotated[Path, typer.Option(help="Folder with tracks.jsonl and its pictures")],
+    config: Annotated[Path, typer.Argument(help="Configuration with a [train] table, or the name of one that ships")],
+    data: Annotated[
+        str, typer.Option(metavar="DATA", help="Folder with tracks.jsonl and its pictures; or shards: folder or URL")
+    ],
     out: Annotated[Path, typer.Option(help="Picture to write (.png, .jpg)")],
     count: Annotated[int, typer.Option(help="Templates on the picture, each with its searches", min=1)] = 24,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> int:
     """Draw the first pairs that a training run would see: the object's box green, another object's red."""
     from tracker.data.pair_sheet import pair_sheet
+    from tracker.data.storage import place_of
     from tracker.draw import write_picture
 
     if find_spec("torch") is None:
         raise ValueError("drawing pairs needs torch: pip install 'siamtrack[train]'")
     from tracker.training.run import sample_pairs
+    from tracker.zoo import find_config
 
-    write_picture(out, pair_sheet(sample_pairs(config, data, count, overrides or ())))
+    write_picture(out, pair_sheet(sample_pairs(find_config(config), place_of(data), count, overrides or ())))
     typer.echo(f"the pairs are drawn in {out}")
     return 0
 
@@ -99,11 +122,50 @@ def import_command(
         if not quiet and (counts.tracks + counts.known) % _REPORT_EVERY == 0:
             typer.echo(f"{counts.tracks} tracks, {counts.frames} frames", err=True)
     typer.echo(f"{counts.tracks} tracks and {counts.frames} frames added, {counts.known} tracks were there already")
-    for path in counts.unreadable[:_LISTED]:
-        typer.echo(f"passed over {path}: cannot be read")
-    if len(counts.unreadable) > _LISTED:
-        typer.echo(f"... and {len(counts.unreadable) - _LISTED} more")
+    _list_unreadable(counts.unreadable)
     return 1 if counts.unreadable else 0
+
+
+def pack_command(
+    data: Annotated[Path, typer.Argument(help="Folder with tracks.jsonl and its pictures")],
+    out: Annotated[Path, typer.Option(help="Folder of the shards")],
+    shard_mb: Annotated[float, typer.Option(help="MB after which a shard ends", min=0.001)] = 64,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the JPEGs; if not given, those that need no crop stay as they are, others get 95", min=1, max=100
+        ),
+    ] = None,
+    every: Annotated[int, typer.Option(help="Keep every so manieth frame", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the order of the tracks", min=0)] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress")] = False,
+) -> int:
+    """Pack a training set into shards: tar files of crops that training reads from front to back.
+
+    `siamtrack train --data` takes their folder, or a URL of it. The same command goes on where it was stopped.
+    """
+    from tracker.data.pack import pack
+    from tracker.data.shard_index import PackRule
+
+    counts = None
+    for counts in pack(data, out, PackRule(shard_mb, quality, every, seed)):
+        if not quiet:
+            typer.echo(f"{counts.lines} of {counts.of} tracks, {counts.shards} shards", err=True)
+    assert counts is not None
+    typer.echo(
+        f"{counts.tracks} tracks and {counts.frames} frames in {counts.shards} shards, {counts.bytes / 1e6:.1f} MB"
+    )
+    if counts.outside:
+        typer.echo(f"{counts.outside} frames passed over: less than half of the box is in the picture")
+    _list_unreadable(counts.unreadable)
+    return 1 if counts.unreadable else 0
+
+
+def _list_unreadable(paths: list[Path]) -> None:
+    for path in paths[:_LISTED]:
+        typer.echo(f"passed over {path}: cannot be read")
+    if len(paths) > _LISTED:
+        typer.echo(f"... and {len(paths) - _LISTED} more")
 
 
 def annotate_command(
@@ -141,10 +203,11 @@ def annotate_command(
         frames, fps = JpegFrames(opened), opened.fps
     _check_keys(boxes, start, start + len(frames))
     proposals = propose(load_tracker(model, device), frames, {at - start: box for at, box in boxes.items()})
-    kept = [p for p in proposals if p.kept and (p.frame % every == 0 or start + p.frame in boxes)]
+    asked = {at for at in range(len(frames)) if at % every == 0 or start + at in boxes}
+    kept = [p for p in proposals if p.kept and p.frame in asked]
     shown = ((start + p.frame, frames[p.frame], p.box) for p in kept)  # decoded one at a time: they may be many
     count, index = write_track(out, _video_name(source), name, label, shown)
-    typer.echo(f"{count} of {len(frames)} frames kept; the track is in {index}")
+    typer.echo(f"{count} frames kept of {len(asked)} to choose from, of {len(frames)} in all; the track is in {index}")
     _ask_for_keys(proposals, start, start + len(frames))
     if preview is not None:
         _write_preview(preview, frames, proposals, start, fps)
@@ -155,8 +218,11 @@ def annotate_command(
 def _ask_for_keys(proposals: "list[Proposal]", start: int, end: int) -> None:
     from tracker.annotation import doubtful_spans
 
-    for first, last in doubtful_spans(proposals):
-        typer.echo(f"frames {start + first} to {start + last} are doubtful: add a --key among them")
+    spans = [(start + first, start + last) for first, last in doubtful_spans(proposals)]
+    if spans:
+        first, last = max(spans, key=lambda span: span[1] - span[0])
+        listed = ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in spans)
+        typer.echo(f"doubtful, and left out: frames {listed}; a --key near frame {(first + last) // 2} helps most")
     lost = start + proposals[-1].frame + 1
     if lost < end:
         typer.echo(f"lost at frame {lost}: add a --key after it if the object is still there")

@@ -6,33 +6,40 @@ from typing import Annotated
 
 import typer
 
+Recipe = Annotated[
+    Path, typer.Argument(help="Configuration with a table train, or the name of one that ships, such as finetune")
+]
 Init = Annotated[
     Path | None,
     typer.Option(
-        help="Weight file to start from. One of an unfinished run of the same configuration goes on at its step and"
-        " samples; only the optimizer's momentum starts afresh. A run found in --out goes first."
+        help="Weight file, or name of a model, to start from. One of an unfinished run of the same configuration goes"
+        " on at its step and samples; only the optimizer's momentum starts afresh. A run found in --out goes first."
     ),
 ]
 Validation = Annotated[
     Path | None,
     typer.Option(help="Folder with tracks.jsonl of other videos to track on the way; the best weights are kept"),
 ]
+Data = Annotated[
+    str, typer.Option(metavar="DATA", help="Folder with tracks.jsonl and its pictures; or shards: folder or URL")
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of the network; as many as cores are free, up to 4, if not given", min=1)
+]
+Buffer = Annotated[int, typer.Option(help="MB of pictures that each worker holds of shards", min=1)]
 
 
 def train_command(
-    config: Annotated[
-        Path, typer.Argument(help="Configuration with a table train, such as configs/siamfc_alexnet.toml")
-    ],
-    data: Annotated[Path, typer.Option(help="Folder with tracks.jsonl and its pictures")],
+    config: Recipe,
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run: state, log and weights.safetensors")],
     init: Init = None,
     validation: Validation = None,
     validate_every: Annotated[int, typer.Option(help="Steps between two looks at --validation", min=1)] = 1000,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into --out")] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare pairs; 0: none beside the network's", min=0)] = 1,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of the network; as many as cores are free, up to 4, if not given", min=1)
-    ] = None,
+    threads: Threads = None,
+    buffer_mb: Buffer = 256,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> int:
     """Train a network on tracks; a run that was stopped goes on where it was.
@@ -42,15 +49,18 @@ def train_command(
     """
     if find_spec("torch") is None:
         raise ValueError("training needs torch: pip install 'siamtrack[train]'")
+    from tracker.data.storage import place_of
     from tracker.threads import free_threads
     from tracker.training.distributed import process_group, rank
     from tracker.training.run import RunOptions, train
+    from tracker.zoo import find_config, shipped_weights
 
-    options = RunOptions(workers, threads or free_threads(), init, validation, validate_every, tensorboard=tensorboard)
+    init = init and (shipped_weights(str(init)) or init)
+    options = RunOptions(workers, threads or free_threads(), init, validation, validate_every, tensorboard, buffer_mb)
     try:
         with process_group():
             first = rank() == 0
-            for line in train(config, data, out, overrides or (), options):
+            for line in train(find_config(config), place_of(data), out, overrides or (), options):
                 if first:
                     typer.echo(line, err=True)
     except FloatingPointError as error:
@@ -72,9 +82,7 @@ def train_verifier_command(
     out: Annotated[Path, typer.Option(help="Weight file to write: the same with a trained embedding head")],
     steps: Annotated[int, typer.Option(help="Steps of the training", min=1)] = 3000,
     seed: Annotated[int, typer.Option(help="Seed of views, batches and first weights")] = 1,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of the network; as many as cores are free, up to 4, if not given", min=1)
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Train the head of a model that tells things apart; the rest of the model stays as it is.
 

@@ -19,6 +19,7 @@ from tracker.training import run
 from tracker.training.run import RunOptions
 from tracker.training.trainer import Trainer
 
+ROOT = Path(__file__).parents[2]
 STEPS = 5
 # The smallest crops that the backbone takes: 87 px are one cell, 103 px are three.
 CONFIG = f"""
@@ -306,6 +307,32 @@ def test_finished_weight_file_starts_a_new_run(whole: Path, config: Path, data: 
     train(config, data, tmp_path, init=whole / "weights.safetensors", until=1)
     assert list(losses(tmp_path)) == [1]
     assert losses(tmp_path)[1] != losses(whole)[1]
+
+
+def shipped(frozen: str) -> tuple[str, ...]:
+    """Return what makes the recipe of fine-tuning two steps long."""
+    return ("train.pairs=4", "train.batch=1", "train.warmup_pairs=0", "train.ema=0.0", f"train.frozen={frozen}")
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_embedding_head_is_vouched_for_while_the_backbone_keeps_its_weights(
+    data: Path, tmp_path: Path, moves: bool
+) -> None:
+    recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
+    before = checkpoint.load(init)
+    frozen = '["conv1"]' if moves else '["conv1", "layer1", "layer2", "layer3"]'
+    lines = list(run.train(recipe, data, tmp_path, shipped(frozen), options(init)))
+    after = weights(tmp_path)
+    moved = [name for name, tensor in after.tensors.items() if not torch.equal(tensor, before.tensors[name])]
+    changed = {name.partition(".")[0] for name in moved}
+    assert changed == ({"head", "backbone"} if moves else {"head"})
+    kept = {name: value for name, value in before.metrics.items() if name.startswith("verify_")}
+    assert after.metrics == ({} if moves else kept) and "verify_threshold" in kept
+    assert ("embedding_data" in after.provenance) is not moves
+    assert ("train-verifier" in lines[-1]) is moves
+    if not moves:  # a run that goes on knows it from its own file
+        again = list(run.train(recipe, data, tmp_path, shipped(frozen), options(tmp_path / "unused.safetensors")))
+        assert again == [] and weights(tmp_path).metrics == kept
 
 
 @pytest.mark.parametrize(

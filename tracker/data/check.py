@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import numpy as np
 
 from tracker.crop import cut, mean_colour
 from tracker.data.track_writer import LEAST_INSIDE
-from tracker.data.tracks import ObjectTrack, TrackFrame, parse_track, read_lines
+from tracker.data.tracks import (
+    ObjectTrack,
+    ShownObject,
+    Track,
+    TrackFrame,
+    UnreadablePictureError,
+    parse_track,
+    read_lines,
+)
 from tracker.geometry import Box, CropGeometry, context_side, share_inside
 from tracker.interface import Frame
 
@@ -23,7 +32,10 @@ _COLUMNS = 4  # tracks side by side
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Name what is wrong: in which line of the index, with which picture (empty: with the line itself), and how."""
+    """Name what is wrong: in which line of the index, with which picture (empty: with the line itself), and how.
+
+    What stands in a shard has line 0, and `image` names shard and picture.
+    """
 
     line: int
     image: str
@@ -62,6 +74,11 @@ class Findings:
         """Number of tracks by set."""
         return Counter(track.source for track in self.readable)
 
+    @property
+    def tracks(self) -> int:
+        """Number of tracks."""
+        return len(self.readable)
+
 
 def check_tracks(index: Path, progress: Callable[[float], None]) -> Findings:
     """Read every line and every picture of an index and return what is there; tell the share done after each line.
@@ -93,15 +110,19 @@ def _look_at(track: ObjectTrack, folder: Path) -> Iterator[tuple[str, str]]:
     if not track.frames:
         yield "", "no frame has a box"
     for frame in track.frames:
-        for what in _wrong_with(frame):
+        for what in _wrong_with_file(frame):
             yield os.path.relpath(frame.image, folder), what
 
 
-def _wrong_with(frame: TrackFrame) -> list[str]:
-    if not frame.image.is_file():
-        return ["there is no such picture"]
-    image = cv2.imread(str(frame.image), cv2.IMREAD_COLOR)
-    if image is None:
+def _wrong_with_file(frame: TrackFrame) -> list[str]:
+    return wrong_with(frame) if frame.image.is_file() else ["there is no such picture"]
+
+
+def wrong_with(frame: ShownObject) -> list[str]:
+    """Return what is wrong with a frame: its picture, or its box in it."""
+    try:
+        image = frame.read()
+    except UnreadablePictureError:
         return ["the picture cannot be decoded"]
     x, y, w, h = frame.box_xywh
     height, width = image.shape[:2]
@@ -114,7 +135,7 @@ def _wrong_with(frame: TrackFrame) -> list[str]:
     return wrong
 
 
-def contact_sheet(tracks: list[ObjectTrack], count: int) -> Frame:
+def contact_sheet(tracks: Sequence[Track], count: int) -> Frame:
     """Return a picture of `count` tracks spread over the list: first, middle and last frame of each, with the box.
 
     Pictures that cannot be read are left grey.
@@ -128,13 +149,13 @@ def contact_sheet(tracks: list[ObjectTrack], count: int) -> Frame:
         for tile, at in enumerate((0, last // 2, last)):
             top = number // _COLUMNS * _TILE
             left = (number % _COLUMNS * _TILES + tile) * _TILE
-            image = cv2.imread(str(track.frames[at].image), cv2.IMREAD_COLOR_RGB)
-            if image is not None:
-                sheet[top : top + _TILE, left : left + _TILE] = _tile(image, track.frames[at])  # type: ignore[arg-type]
+            with suppress(UnreadablePictureError):
+                sheet[top : top + _TILE, left : left + _TILE] = _tile(track.frames[at])
     return sheet
 
 
-def _tile(image: Frame, frame: TrackFrame) -> Frame:
+def _tile(frame: ShownObject) -> Frame:
+    image = frame.read()
     box = Box.from_xywh(*frame.box_xywh)
     region = CropGeometry(box.cx, box.cy, 1.5 * context_side(box.w, box.h, 0.5), _TILE)
     tile = np.ascontiguousarray(cut(image, region, mean_colour(image)))

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from tracker.crop import cut, mean_colour
 from tracker.data.augment import Chances, disturb
-from tracker.data.pairs import UnreadablePictureError, read_image
-from tracker.data.tracks import ObjectTrack
+from tracker.data.tracks import ObjectTrack, UnreadablePictureError, read_image
 from tracker.geometry import Box, CropGeometry
 from tracker.interface import Frame
 

@@ -3,13 +3,10 @@
 import logging
 import math
 import multiprocessing
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -18,7 +15,8 @@ from torch.utils.data import Dataset
 
 from tracker.crop import cut, mean_colour
 from tracker.data.augment import Chances, disturb, jitter_colour, paste, stretch
-from tracker.data.tracks import ObjectTrack, TrackFrame
+from tracker.data.track_pool import TrackPool
+from tracker.data.tracks import ShownObject, Track, UnreadablePictureError
 from tracker.geometry import Box, CropGeometry, search_side
 from tracker.interface import Frame
 
@@ -67,8 +65,19 @@ class Pairs(NamedTuple):
         return self.positive.numel()
 
 
-class UnreadablePictureError(ValueError):
-    """Say which picture of a track cannot be read."""
+class Skips:
+    """Count the draws that met a picture that cannot be read, in all processes that prepare pairs."""
+
+    def __init__(self) -> None:
+        self._count = multiprocessing.Value("q", 0)
+
+    def __int__(self) -> int:
+        return int(self._count.value)
+
+    def add(self) -> None:
+        """Count one more."""
+        with self._count.get_lock():
+            self._count.value += 1
 
 
 class PairDataset(Dataset[Pairs]):
@@ -78,36 +87,18 @@ class PairDataset(Dataset[Pairs]):
     """
 
     def __init__(
-        self, tracks: Sequence[ObjectTrack], weights: Mapping[str, float], config: PairConfig, seed: int, length: int
+        self, tracks: Sequence[Track], weights: Mapping[str, float], config: PairConfig, seed: int, length: int
     ) -> None:
-        """Weigh each track by `weights[track.source]` (1 where unnamed) times the root of its number of frames.
-
-        A weight of 0 leaves a source out. Raises ValueError for a negative weight, or where no track is left.
-        """
-        if any(weight < 0 for weight in weights.values()):
-            raise ValueError(f"weights of sources must not be negative, got {dict(weights)}")
-        tracks = [track for track in tracks if weights.get(track.source, 1.0) > 0]
-        if not tracks:
-            raise ValueError("no track is left to draw from: the weight of every source is 0")
-        self.config = config
-        self.template_view = _View(config.template_size, config.template_shift, config.template_max_scale)
-        self.search_view = _View(
-            config.search_size, config.max_shift, config.max_scale, config.max_stretch, config.background_chance
-        )
+        """Weigh the tracks by their source as `TrackPool` does. Raises ValueError as that does."""
+        self.drawer = PairDrawer(TrackPool(tracks, weights, config.still_share, config.same_class_share), config)
         self.seed = seed
         self.length = length
-        videos = [track for track in tracks if len(track.frames) > 1]
-        stills = [track for track in tracks if len(track.frames) == 1]
-        self.pools = [pool for pool in (_Pool(videos, weights), _Pool(stills, weights)) if pool.tracks]
-        self.by_label: dict[str, list[ObjectTrack]] = defaultdict(list)
-        for track in tracks:
-            self.by_label[track.label.lower()].append(track)
-        self._skipped = multiprocessing.Value("q", 0)  # shared with the processes that prepare pairs
+        self._skips = Skips()
 
     @property
     def skipped(self) -> int:
         """Number of draws so far that met a picture that cannot be read, in all processes."""
-        return int(self._skipped.value)
+        return int(self._skips)
 
     def __len__(self) -> int:
         """Return the number of templates."""
@@ -117,25 +108,44 @@ class PairDataset(Dataset[Pairs]):
         """Return template `index` with its searches. Raises ValueError where every draw meets unreadable pictures."""
         if not 0 <= index < self.length:
             raise IndexError(index)
+        return self.drawer.draw(self.seed, index, self._skips)
+
+
+class PairDrawer:
+    """Draw and cut pairs out of a pool of tracks; where the pool comes from is another's business."""
+
+    def __init__(self, pool: TrackPool, config: PairConfig) -> None:
+        self.pool = pool
+        self.config = config
+        self.template_view = _View(config.template_size, config.template_shift, config.template_max_scale)
+        self.search_view = _View(
+            config.search_size, config.max_shift, config.max_scale, config.max_stretch, config.background_chance
+        )
+
+    def draw(self, seed: int, index: int, skips: Skips) -> Pairs:
+        """Return a template with its searches: which, the pool, the seed and the index say.
+
+        A draw that meets a picture that cannot be read is added to `skips`, and another one takes its place. Raises
+        ValueError where every one of them does.
+        """
         for draw in range(_DRAWS):
             try:
-                return self._draw(np.random.default_rng((self.seed, index, draw) if draw else (self.seed, index)))
+                return self._draw(np.random.default_rng((seed, index, draw) if draw else (seed, index)))
             except UnreadablePictureError as error:
                 failure = error
-                with self._skipped.get_lock():
-                    self._skipped.value += 1
+                skips.add()
                 _log.warning("%s: another pair is drawn", error)
         raise ValueError(f"{_DRAWS} draws in a row met pictures that cannot be read; the last: {failure}")
 
     def _draw(self, rng: Generator) -> Pairs:
         config = self.config
-        track = self._pick_pool(rng).pick(rng)
+        track = self.pool.pick(rng)
         first = int(rng.integers(len(track.frames)))
         template = self._cut(track.frames[first], self.template_view, track, rng)
         searches = []
         positive = []
         for _ in range(config.searches_per_template):
-            other = self._negative(track, rng) if rng.random() < config.negative_share else None
+            other = self.pool.pick_other(track, rng) if rng.random() < config.negative_share else None
             frame = _near(track, first, config.max_gap, rng) if other is None else _any_frame(other, rng)
             searches.append(self._distract(self._cut(frame, self.search_view, track, rng), track, rng))
             positive.append(other is None)
@@ -149,22 +159,10 @@ class PairDataset(Dataset[Pairs]):
             torch.tensor(positive),
         )
 
-    def _pick_pool(self, rng: Generator) -> "_Pool":
-        return self.pools[-1] if rng.random() < self.config.still_share else self.pools[0]
-
-    def _negative(self, track: ObjectTrack, rng: Generator) -> ObjectTrack | None:
-        """Return a track that shows another object, or None where the draw found none."""
-        if rng.random() < self.config.same_class_share:
-            alike = self.by_label[track.label.lower()]
-            other = alike[int(rng.integers(len(alike)))]
-        else:
-            other = self._pick_pool(rng).pick(rng)
-        return None if other.video == track.video else other
-
-    def _cut(self, frame: TrackFrame, view: "_View", track: ObjectTrack, rng: Generator) -> "_Shown":
+    def _cut(self, frame: ShownObject, view: "_View", track: Track, rng: Generator) -> "_Shown":
         """Return the augmented crop and where it shows the object; `track` is what no background may show."""
         config = self.config
-        image = read_image(frame.image)
+        image = frame.read()
         box = Box.from_xywh(*frame.box_xywh)
         scale = view.max_scale ** rng.uniform(-1, 1)
         per_crop = search_side(box.w, box.h, config.context, config.template_size, 1) * scale
@@ -184,17 +182,17 @@ class PairDataset(Dataset[Pairs]):
         return _Shown(crop, (du, dv, box.w / per_crop * wider, box.h / per_crop / wider))
 
     def _surround(
-        self, crop: Frame, region: CropGeometry, shape: tuple[int, ...], track: ObjectTrack, rng: Generator
+        self, crop: Frame, region: CropGeometry, shape: tuple[int, ...], track: Track, rng: Generator
     ) -> Frame:
         """Return the crop with another picture where it reaches out of its own: mean colour would tell the object."""
         (x0, y0), (x1, y1) = region.to_crop(0, 0), region.to_crop(shape[1], shape[0])
         left, top, right, bottom = math.ceil(x0), math.ceil(y0), math.floor(x1), math.floor(y1)
         if left <= 0 and top <= 0 and right >= region.size and bottom >= region.size:
             return crop
-        other = self._negative(track, rng) or self._pick_pool(rng).pick(rng)
+        other = self.pool.pick_other(track, rng) or self.pool.pick(rng)
         if other.video == track.video:
             return crop
-        image = read_image(_any_frame(other, rng).image)
+        image = _any_frame(other, rng).read()
         height, width = image.shape[:2]
         side = min(height, width) * rng.uniform(0.7, 1.0)  # inside the picture: there is no plain colour
         cx = side / 2 + rng.random() * (width - side)
@@ -204,15 +202,15 @@ class PairDataset(Dataset[Pairs]):
         around[inside] = crop[inside]
         return around
 
-    def _distract(self, search: "_Shown", track: ObjectTrack, rng: Generator) -> "_Shown":
+    def _distract(self, search: "_Shown", track: Track, rng: Generator) -> "_Shown":
         """Return the search with another object pasted in, by chance: as large as the true one, beside or over it."""
         if rng.random() >= self.config.distractor_chance:
             return search
-        other = self._negative(track, rng)
+        other = self.pool.pick_other(track, rng)
         if other is None:
             return search
         frame = _any_frame(other, rng)
-        image = read_image(frame.image)
+        image = frame.read()
         x, y, w, h = (round(value) for value in frame.box_xywh)
         patch = image[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
         if patch.shape[0] < 4 or patch.shape[1] < 4:
@@ -253,36 +251,15 @@ class _Shown:
         return _Shown(self.image[:, ::-1], (-u, v, w, h))
 
 
-class _Pool:
-    """Draw tracks by weight."""
-
-    def __init__(self, tracks: Sequence[ObjectTrack], weights: Mapping[str, float]) -> None:
-        self.tracks = tracks
-        raw = np.array([weights.get(track.source, 1.0) * len(track.frames) ** 0.5 for track in tracks])
-        self.cumulative = np.cumsum(raw / raw.sum()) if len(tracks) else raw
-
-    def pick(self, rng: Generator) -> ObjectTrack:
-        at = int(np.searchsorted(self.cumulative, rng.random(), side="right"))
-        return self.tracks[min(at, len(self.tracks) - 1)]
-
-
-def _near(track: ObjectTrack, first: int, max_gap: int, rng: Generator) -> TrackFrame:
+def _near(track: Track, first: int, max_gap: int, rng: Generator) -> ShownObject:
     low, high = max(first - max_gap, 0), min(first + max_gap, len(track.frames) - 1)
     return track.frames[int(rng.integers(low, high + 1))]
 
 
-def _any_frame(track: ObjectTrack, rng: Generator) -> TrackFrame:
+def _any_frame(track: Track, rng: Generator) -> ShownObject:
     return track.frames[int(rng.integers(len(track.frames)))]
 
 
 def to_batch(crops: Sequence[Frame]) -> Tensor:
     """Stack crops into a uint8 tensor (N, 3, size, size), channels last in memory."""
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # a view: the bytes stay (N, H, W, 3)
-
-
-def read_image(path: Path) -> Frame:
-    """Return a picture, RGB. Raises UnreadablePictureError naming one that cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise UnreadablePictureError(f"cannot read the training picture {path}")
-    return image  # type: ignore[return-value]

@@ -14,9 +14,10 @@ from tracker.data.tracks import ObjectTrack, TrackFrame, read_lines
 from tracker.geometry import Box, context_side, share_inside
 from tracker.interface import Frame
 
-_REACH = 4.0  # side of a crop over the object's context square: room for the search, its shift and its scale
+CONTEXT = 0.5  # margin around the object, as everywhere: a quarter of w + h on each side
+REACH = 4.0  # side of a crop over the object's context square: room for the search, its shift and its scale
 LEAST_INSIDE = 0.5  # of a box, in its frame: of less there is nothing to learn
-_CONTEXT_PX = 150.0  # pixels that a larger context square is scaled down to: more than any network's template shows
+CONTEXT_PX = 150.0  # pixels that a larger context square is scaled down to: more than any network's template shows
 
 
 def write_track(
@@ -126,12 +127,12 @@ def shown_part(frame: Frame, box: Box) -> tuple[Frame, Box]:
     The box must lie in the frame, in part at least.
     """
     height, width = frame.shape[:2]
-    side = context_side(box.w, box.h, 0.5)
-    reach = _REACH * side / 2
+    side = context_side(box.w, box.h, CONTEXT)
+    reach = REACH * side / 2
     x0, y0 = (max(int(centre - reach), 0) for centre in (box.cx, box.cy))
     x1, y1 = min(int(box.cx + reach) + 1, width), min(int(box.cy + reach) + 1, height)
     part = frame[y0:y1, x0:x1]
-    scale = min(_CONTEXT_PX / side, 1.0)
+    scale = min(CONTEXT_PX / side, 1.0)
     size = max(round((x1 - x0) * scale), 1), max(round((y1 - y0) * scale), 1)
     sx, sy = size[0] / (x1 - x0), size[1] / (y1 - y0)
     if scale < 1:

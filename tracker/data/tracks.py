@@ -5,9 +5,48 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from tracker.interface import Frame
+
+
+class UnreadablePictureError(ValueError):
+    """Say which picture of a track cannot be read."""
+
+
+class ShownObject(Protocol):
+    """What a track has of each frame: the object's box, and a way to its picture."""
+
+    @property
+    def box_xywh(self) -> tuple[float, float, float, float]:
+        """The object's box (x, y, w, h), 0-based pixels of the picture."""
+
+    def read(self) -> Frame:
+        """Return the picture (H, W, 3), RGB. Raises UnreadablePictureError naming one that cannot be read."""
+
+
+class Track(Protocol):
+    """What pairs are drawn from: one object over the frames of one video, wherever its pictures are."""
+
+    @property
+    def source(self) -> str:
+        """Name of the set."""
+
+    @property
+    def video(self) -> str:
+        """Name of the video."""
+
+    @property
+    def label(self) -> str:
+        """What kind of thing it is."""
+
+    @property
+    def frames(self) -> Sequence[ShownObject]:
+        """The frames in order of time; a still has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +55,10 @@ class TrackFrame:
 
     image: Path
     box_xywh: tuple[float, float, float, float]
+
+    def read(self) -> Frame:
+        """Return the picture (H, W, 3), RGB. Raises UnreadablePictureError naming one that cannot be read."""
+        return read_image(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +69,14 @@ class ObjectTrack:
     video: str
     label: str
     frames: tuple[TrackFrame, ...]
+
+
+def read_image(path: Path) -> Frame:
+    """Return a picture, RGB. Raises UnreadablePictureError naming one that cannot be read."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise UnreadablePictureError(f"cannot read the training picture {path}")
+    return image  # type: ignore[return-value]
 
 
 def read_tracks(index: Path) -> list[ObjectTrack]:
@@ -63,7 +114,7 @@ def parse_track(line: str, folder: Path) -> ObjectTrack:
     try:
         row = json.loads(line)
         frames = tuple(
-            TrackFrame(folder / frame["image"], _box(frame["box"]))
+            TrackFrame(folder / frame["image"], parse_box(frame["box"]))
             for frame in row["frames"]
             if frame["box"][2] > 0 and frame["box"][3] > 0
         )
@@ -88,7 +139,8 @@ def track_of(video: str, label: str, images: Sequence[Path], boxes: NDArray[np.f
     return ObjectTrack("", video, label, frames)
 
 
-def _box(values: list[float]) -> tuple[float, float, float, float]:
+def parse_box(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the box of an index (x, y, w, h) as finite numbers. Raises ValueError for anything else."""
     x, y, w, h = (float(value) for value in values)
     if not all(math.isfinite(value) for value in (x, y, w, h)):
         raise ValueError(f"the box {values} is not finite")

@@ -2,13 +2,15 @@
 
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 
 
-def short_name(path: Path) -> str:
-    """Return folder and name: enough to tell what was used, and nothing of the machine."""
-    return "/".join(path.resolve().parts[-2:])
+def short_name(path: Path | str) -> str:
+    """Return folder and name of a path or URL: enough to tell what was used, and nothing of the machine."""
+    parts = path.resolve().parts if isinstance(path, Path) else urlsplit(path).path.strip("/").split("/")
+    return "/".join(parts[-2:])
 
 
 def hardware() -> str:

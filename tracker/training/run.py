@@ -1,8 +1,8 @@
 """One training run from configuration to weight file."""
 
-import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,10 +12,12 @@ import torch
 from tracker import checkpoint
 from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, to_toml
 from tracker.data.pairs import PairDataset, Pairs
-from tracker.data.tracks import ObjectTrack, read_tracks
-from tracker.network_builder import build_network, build_objective, build_optimizer, inference_dtype, pair_config
+from tracker.data.shard_pairs import ShardPairs
+from tracker.data.storage import Place
+from tracker.network_builder import build_network, build_objective, build_optimizer, inference_dtype
 from tracker.training.board import Board
 from tracker.training.distributed import rank, synchronise_batch_norm, world_size
+from tracker.training.pair_source import open_pairs
 from tracker.training.provenance import hardware, revision, short_name, shrunk
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer
 from tracker.training.watch import Watch, best_auc, read_sequences
@@ -25,11 +27,15 @@ _VALIDATION_FRAMES = 60  # of each track: trackers that fail do so early
 _SAMPLES = 6  # templates drawn with what the network sees in their searches
 _SKIPPED_SHARE = 0.01  # of the draws, that may meet pictures that cannot be read: beyond, the data are broken
 _SKIPPED_FREE = 20  # of them that end no run however short
+BUFFER_MB = 256  # of shards: some thousand tracks, next to which one more tells a draw little
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Say how a run is done; beside where it starts none of it changes what is learned."""
+    """Say how a run is done; beside where it starts none of it changes what is learned.
+
+    On shards, workers and buffer say which tracks are drawn together: a run goes on with its own.
+    """
 
     workers: int  # processes that prepare pairs
     threads: int  # of the network
@@ -37,10 +43,11 @@ class RunOptions:
     validation: Path | None = None  # folder of tracks to follow with the weights so far
     validate_every: int = 1000  # steps
     tensorboard: bool = False
+    buffer_mb: int = BUFFER_MB  # of pictures that each worker holds of shards, 10^6 bytes
 
 
-def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options: RunOptions) -> Iterator[str]:
-    """Train on `data/tracks.jsonl` and yield a line of progress every few steps.
+def train(config: Path, data: Place, out: Path, overrides: Sequence[str], options: RunOptions) -> Iterator[str]:
+    """Train on `data/tracks.jsonl`, or on shards, and yield a line of progress every few steps.
 
     With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks; what
     tracks best by `options.validation` is kept beside it, see `watch.Watch`. A run goes on from its state in `out`;
@@ -53,13 +60,14 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
     settings = chosen.train
     if settings is None:
         raise ValueError(f"{config} has no [train] table")
-    index = data / "tracks.jsonl"
-    tracks = read_tracks(index)
-    dataset = _dataset(chosen, settings, tracks)
+    source = open_pairs(chosen, data, _schedule(settings).steps, options.workers, options.buffer_mb)
+    dataset = source.pairs
     watch = _watch(dataset, options)
     trainer = _trainer(chosen, settings, out, options.init)
     board = Board(out / "tensorboard") if options.tensorboard and rank() == 0 else None
-    facts = _facts(_command(config, data, out, overrides, options.init), index, len(tracks))
+    command = _command(config, data, out, overrides, options.init)
+    head = _embedding_facts(trainer, options.init)
+    facts = _Facts({"command": command, "data": source.fact, "revision": revision()} | head.said, head.figures)
     if trainer.step:  # a kill may have come between the state and the weights
         _write_weights(trainer, chosen, facts)
     try:
@@ -69,13 +77,15 @@ def train(config: Path, data: Path, out: Path, overrides: Sequence[str], options
             board.close()
     if dataset.skipped:
         yield f"{dataset.skipped} draws met pictures that cannot be read; siamtrack data check names them"
+    if chosen.model.embedding != "none" and not facts.figures:
+        yield "the embedding head has not learned these features: for siamtrack verify, see siamtrack train-verifier"
 
 
 def _steps(
     trainer: Trainer[Pairs],
-    dataset: PairDataset,
+    dataset: PairDataset | ShardPairs,
     config: Config,
-    facts: dict[str, str],
+    facts: "_Facts",
     watch: Watch | None,
     board: Board | None,
     options: RunOptions,
@@ -116,10 +126,11 @@ def _report(recent: Sequence[Progress], steps: int) -> str:
     return f"step {step}/{steps}  loss {loss:.4f}  {pairs:.1f} pairs/s  waiting {waiting:.0%}  {time_left}"
 
 
-def _watch(dataset: PairDataset, options: RunOptions) -> Watch | None:
+def _watch(dataset: PairDataset | ShardPairs, options: RunOptions) -> Watch | None:
     if options.validation is None or rank() != 0:  # the others wait in their next step
         return None
-    samples = tuple(dataset[at] for at in range(min(_SAMPLES, len(dataset))))
+    shown = copy(dataset)  # what it holds of shards goes with it: the workers hold their own
+    samples = tuple(shown[at] for at in range(min(_SAMPLES, len(shown))))
     return Watch(read_sequences(options.validation, _VALIDATION_FRAMES), samples)
 
 
@@ -132,18 +143,16 @@ def _check_skipped(skipped: int, drawn: int) -> None:
         )
 
 
-def sample_pairs(config: Path, data: Path, count: int, overrides: Sequence[str]) -> list[Pairs]:
-    """Return the first `count` templates with their searches that `train` would see. Raises ValueError as it does."""
+def sample_pairs(config: Path, data: Place, count: int, overrides: Sequence[str]) -> list[Pairs]:
+    """Return the first `count` templates with their searches that `train` would see, of shards with one worker.
+
+    Raises ValueError as it does.
+    """
     chosen = parse(config.read_text(encoding="utf-8"), overrides)
     if chosen.train is None:
         raise ValueError(f"{config} has no [train] table")
-    dataset = _dataset(chosen, chosen.train, read_tracks(data / "tracks.jsonl"))
+    dataset = open_pairs(chosen, data, _schedule(chosen.train).steps, 1, BUFFER_MB).pairs
     return [dataset[at] for at in range(min(count, len(dataset)))]
-
-
-def _dataset(config: Config, settings: TrainConfig, tracks: Sequence[ObjectTrack]) -> PairDataset:
-    length = _schedule(settings).steps * settings.batch * world_size()
-    return PairDataset(tracks, settings.data.weights, pair_config(config, settings), settings.seed, length)
 
 
 def _schedule(settings: TrainConfig) -> Schedule:
@@ -210,19 +219,37 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
         trainer.step, trainer.seconds = done, 3600 * float(loaded.provenance.get("hours", "0"))
 
 
-def _facts(command: str, index: Path, tracks: int) -> dict[str, str]:
-    return {
-        "command": command,
-        "data": f"{tracks} tracks of {short_name(index)}, sha256 {hashlib.sha256(index.read_bytes()).hexdigest()}",
-        "revision": revision(),
-    }
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """Hold what the weight file says beside the weights."""
+
+    said: dict[str, str]  # of where they come from
+    figures: dict[str, float]  # that were measured
 
 
-def _write_weights(trainer: Trainer[Pairs], config: Config, facts: dict[str, str]) -> None:
+def _embedding_facts(trainer: Trainer[Pairs], init: Path | None) -> _Facts:
+    """Return what the file that the run started from says of its embedding head.
+
+    That holds for as long as the backbone, whose features the head reads, keeps its weights; else nothing is known.
+    """
+    before = trainer.run_dir / "weights.safetensors"
+    start = before if trainer.step and before.is_file() else init
+    learned = [name for name, parameter in trainer.network.named_parameters() if parameter.requires_grad]
+    moves = any(name.startswith("backbone.") for name in learned)
+    if start is None or moves or not any(name.startswith("embedding.") for name in learned):
+        return _Facts({}, {})
+    loaded = checkpoint.load(start)
+    return _Facts(
+        {name: text for name, text in loaded.provenance.items() if name.startswith("embedding")},
+        {name: figure for name, figure in loaded.metrics.items() if name.startswith("verify_")},
+    )
+
+
+def _write_weights(trainer: Trainer[Pairs], config: Config, facts: _Facts) -> None:
     if rank() != 0:
         return
     assert config.train is not None
-    provenance = facts | {
+    provenance = facts.said | {
         "steps": str(trainer.step),
         "pairs": str(trainer.step * config.train.batch * config.train.data.searches_per_template * world_size()),
         "hours": f"{trainer.seconds / 3600:.4f}",
@@ -232,11 +259,11 @@ def _write_weights(trainer: Trainer[Pairs], config: Config, facts: dict[str, str
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
     tensors = {name: shrunk(tensor.cpu()) for name, tensor in trainer.result.state_dict().items()}
-    weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, metrics={})
+    weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, facts.figures)
     checkpoint.save(trainer.run_dir / "weights.safetensors", weights)
 
 
-def _command(config_path: Path, data: Path, out: Path, overrides: Sequence[str], init: Path | None) -> str:
+def _command(config_path: Path, data: Place, out: Path, overrides: Sequence[str], init: Path | None) -> str:
     words = ["siamtrack", "train", short_name(config_path), "--data", short_name(data), "--out", short_name(out)]
     words += ["--init", short_name(init)] if init is not None else []
     return shlex.join(words + [word for override in overrides for word in ("--set", override)])
