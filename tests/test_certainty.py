@@ -74,14 +74,6 @@ def test_appearance_is_learned_where_the_place_is_trusted_alone() -> None:
     assert after.recent == pytest.approx(1.0 + 0.25 * (0.1 - 1.0))
 
 
-def test_first_appearance_is_kept() -> None:
-    certainty = make()
-    state = first = certainty.start(maps(1, 0), BOX)
-    for _ in range(50):
-        state = certainty.advanced(state, SURE, certainty.judge(state, SURE, maps(1, 1), BOX))
-    assert state.first is first.first
-
-
 def test_scores_stay_in_range_for_any_evidence() -> None:
     certainty = make(replace(CONFIG, bias=-800.0, alone=1600.0))
     state = certainty.start(maps(1, 0), BOX)

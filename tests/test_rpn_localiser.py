@@ -257,7 +257,7 @@ class FixedCertainty:
     config: ScoreConfig
 
     def start(self, maps: Array, box_uvwh: tuple[float, ...]) -> CertaintyState:
-        return CertaintyState(np.ones(2), np.ones(2), 1.0)
+        return CertaintyState(np.ones(2), 1.0)
 
     def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: tuple[float, ...]) -> Judgement:
         self.asked = evidence, maps.shape, box_uvwh

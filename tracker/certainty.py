@@ -21,8 +21,7 @@ class Evidence(NamedTuple):
 class CertaintyState:
     """Hold what the target is known to look like, and how sure the last frames were."""
 
-    first: Array  # (D,), embedding of the given box, norm 1
-    mean: Array  # (D,), of the places that were trusted, norm 1
+    mean: Array  # (D,), of the given box and the places that were trusted, norm 1
     recent: float  # mean of `Evidence.alone`, the older the less
 
 
@@ -48,8 +47,7 @@ class Certainty:
 
     def start(self, maps: Array, box_uvwh: _BoxUvwh) -> CertaintyState:
         """Return the state of an object in maps (C, h, w); box_uvwh: centre from the crop's middle and size, pixels."""
-        first = embed_box(self.runtime, maps, box_uvwh)
-        return CertaintyState(first, first, recent=1.0)
+        return CertaintyState(embed_box(self.runtime, maps, box_uvwh), recent=1.0)
 
     def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
         """Return how likely the place shows the object, the frames before it counting as they are known."""
