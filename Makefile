@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.siamtrack-installed
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 10))
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench finetune clean
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ $(STAMP): setup.py constraints.txt tracker/__init__.py
 	@# setuptools first, at its pin: it builds the packages that come as source, this one included. All else follows in
 	@# one step, so that no range can pull another torch, which may be gigabytes, before the pin is seen.
 	$(PY) -m pip install --quiet --constraint constraints.txt setuptools
-	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[live,eval,train,export,openvino,dev]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[live,eval,train,export,openvino,tune,dev]'
 	@touch $@
 
 demo: setup
@@ -41,6 +41,9 @@ check: setup
 bench: setup
 	$(PY) -m benchmarks.stages
 	$(PY) -m benchmarks.correlation
+
+finetune: setup
+	$(PY) -m tools.finetune_example
 
 clean:
 	rm -rf build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache

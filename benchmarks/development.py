@@ -2,11 +2,13 @@
 
     python -m benchmarks.development --data DIR --model NAME_OR_FILE [--set a.b=c] [--workers 2] [--json out.json]
     python -m benchmarks.development --data DIR --peer nano --peer-files FOLDER
+    python -m benchmarks.development --sequences FOLDER --model NAME_OR_FILE
 
 --data is a folder that holds OTB, UAV123_10fps and clips, each in OTB's layout; give it several times if they lie
-apart. Scores are those of tracker/metrics.py: means over sequences, first frame counted, frames without the object
-not. AUROC tells frames with overlap > 0.5 from those with < 0.1 by the tracker's score, over all frames of a set.
-ms is the median of `update` alone, one thread, after warm-up: with as many workers as cores it is no honest clock.
+apart. --sequences is any other folder of sequences in that layout, pixels counted from 1, measured in their place.
+Scores are those of tracker/metrics.py: means over sequences, first frame counted, frames without the object not. AUROC
+tells frames with overlap > 0.5 from those with < 0.1 by the tracker's score, over all frames of a set. ms is the median
+of `update` alone, one thread, after warm-up: with as many workers as cores it is no honest clock.
 """
 
 import argparse
@@ -53,6 +55,11 @@ def find_sets(roots: Items[Path], frames: int | None) -> dict[str, list[Sequence
         sequences = read_otb(root / name, base)
         found[name] = [sequence.head(frames) for sequence in sequences] if frames else sequences
     return found
+
+
+def read_set(folder: Path, frames: int | None) -> dict[str, list[Sequence]]:
+    """Return the sequences of a folder as a set of its name, cut to the first `frames`."""
+    return {folder.name: [sequence.head(frames) if frames else sequence for sequence in read_otb(folder, 1)]}
 
 
 def measure(factory: TrackerFactory, sequences: Items[Sequence], workers: int) -> tuple[Row, list[Row]]:
@@ -108,7 +115,9 @@ def _as_json(args: argparse.Namespace, results: dict[str, tuple[Row, list[Row]]]
 
 def _parse(argv: Items[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a tracker on the development sets.")
-    parser.add_argument("--data", type=Path, action="append", required=True, help="folder of the sets; repeatable")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--data", type=Path, action="append", help="folder of the sets; repeatable")
+    where.add_argument("--sequences", type=Path, help="folder of other sequences in OTB's layout")
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--model", help="name of a model, or a weight file")
     who.add_argument("--peer", choices=PEERS, help="a tracker of OpenCV")
@@ -130,7 +139,7 @@ def main(argv: Items[str] | None = None) -> int:
     """Print the table; return 2 after a one-line message for wrong input."""
     args = _parse(argv)
     try:
-        sets = find_sets(args.data, args.frames)
+        sets = find_sets(args.data, args.frames) if args.data else read_set(args.sequences, args.frames)
         factory: TrackerFactory
         if args.peer:
             factory = partial(make_peer, args.peer, args.peer_files)

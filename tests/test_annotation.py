@@ -8,6 +8,7 @@ import pytest
 from tests.videos import paint
 from tracker.annotation import JpegFrames, Proposal, doubtful_spans, propose
 from tracker.cli import main
+from tracker.cli_data import _ask_for_keys
 from tracker.crop import cut
 from tracker.data.check import check_tracks
 from tracker.data.track_writer import shown_part, write_track
@@ -143,7 +144,7 @@ def test_command_makes_a_track_of_a_video(clip: Path, tmp_path: Path, capsys: py
     options = ["--out", str(data), "--class", "spot", "--every", "4", "--preview", str(preview)]
     assert main(["data", "annotate", str(clip), *keys, *options]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("5 of 13 frames kept")
+    assert out.startswith("5 frames kept of 6 to choose from, of 13 in all")  # frame 0 comes before the first key
     assert "doubtful" not in out
     (track,) = read_tracks(data / "tracks.jsonl")
     assert (track.video, track.label) == (f"{clip.parent.name}/clip", "spot")
@@ -174,6 +175,12 @@ def test_frames_are_numbered_as_in_the_source(clip: Path, tmp_path: Path, capsys
         chosen = [word for key in keys for word in ("--key", f"{key}:73,60,44,52")]
         assert main(["data", "annotate", str(clip), *chosen, *options]) == 2
         assert capsys.readouterr().err.startswith(f"siamtrack: error: {complaint}")
+
+
+def test_doubtful_frames_are_listed_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [True, False, True, False, False, False, True]
+    _ask_for_keys([Proposal(at, KEY, 0.5, each) for at, each in enumerate(kept)], 10, 17)
+    assert capsys.readouterr().out == "doubtful, and left out: frames 11, 13-15; a --key near frame 14 helps most\n"
 
 
 def test_names_that_look_alike_have_folders_of_their_own(tmp_path: Path) -> None:

@@ -69,6 +69,13 @@ def test_there_are_configs_to_ship() -> None:
     assert "siamfc_alexnet" in [path.stem for path in CONFIGS]
 
 
+def test_fine_tuning_changes_the_training_of_the_default_model_alone() -> None:
+    tuned, base = (parse((CONFIGS[0].parent / f"{name}.toml").read_text()) for name in ("finetune", "siamrpn_mobile"))
+    assert dataclasses.replace(tuned, description=base.description, train=base.train) == base
+    assert tuned.train is not None and base.train is not None
+    assert tuned.train.pairs < base.train.pairs / 20 and tuned.train.lr_start < base.train.lr_start
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_config_is_read_and_opens_with_its_recipe(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -78,6 +78,16 @@ def test_frames_cut_the_sequences(data: Path, asked: list[object]) -> None:
     assert [figures["frames"] for figures in sets.values()] == [4 + 3, 4, 3]
 
 
+def test_any_folder_of_sequences_is_measured(data: Path, asked: list[object]) -> None:
+    options = ["--model", "m", "--frames", "4", "--json", str(data / "out.json")]
+    assert development.main(["--sequences", str(data / "a" / "OTB"), *options]) == 0
+    sets = json.loads((data / "out.json").read_text())["sets"]
+    assert list(sets) == ["OTB"] and sets["OTB"]["frames"] == 4 + 3
+    assert sets["OTB"]["success_auc"] == pytest.approx(20 / 21)
+    with pytest.raises(SystemExit):
+        development.main(["--sequences", str(data), "--data", str(data), *options])
+
+
 def test_auroc_is_over_the_frames_of_the_set(data: Path, asked: list[object]) -> None:
     roots = ["--data", str(data / "a"), "--data", str(data / "b")]
     assert development.main([*roots, "--model", "tired", "--json", str(data / "out.json")]) == 0

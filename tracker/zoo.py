@@ -37,19 +37,32 @@ def weights_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "weights"
 
 
+def find_config(name_or_path: str | Path) -> Path:
+    """Return the file of a configuration that ships, in an installed package or in a checkout, or the path itself."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    by_name = (installed if installed.is_dir() else package.parent / "configs") / f"{name_or_path}.toml"
+    return by_name if by_name.is_file() else Path(name_or_path)
+
+
+def shipped_weights(name: str) -> Path | None:
+    """Return the weight file of a model that ships, None for another name."""
+    path = weights_folder() / f"{name}.safetensors"
+    return path if path.is_file() else None
+
+
 def find_weights(name_or_path: str | Path | None) -> Path:
     """Return the weight file of a zoo model, of the default one for None, or the file itself.
 
     Raises ValueError naming what is no model and no file.
     """
-    folder = weights_folder()
-    by_name = folder / f"{name_or_path or DEFAULT_MODEL}.safetensors"
-    if by_name.is_file():
+    by_name = shipped_weights(str(name_or_path or DEFAULT_MODEL))
+    if by_name is not None:
         return by_name
     path = Path(name_or_path or DEFAULT_MODEL)
     if path.is_file():
         return path
-    known = ", ".join(file.stem for file in sorted(folder.glob("*.safetensors")))
+    known = ", ".join(file.stem for file in sorted(weights_folder().glob("*.safetensors")))
     raise ValueError(f"unknown model {str(name_or_path)!r}; give a weight file or one of: {known}")
 
 
