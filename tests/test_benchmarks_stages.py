@@ -98,7 +98,7 @@ def test_the_anchor_model_has_its_own_stages() -> None:
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
     learned = ["projection", "response, peak", "normal equations", "solve"]
-    assert names == [*ONLINE_STAGES[:5], "head", *learned, "decode", "rest"]
+    assert names == [*ONLINE_STAGES[:5], "head", *learned, "certainty", "decode", "rest"]
     assert {len(figures.stages[name]) for name in names if name not in learned[2:]} == {2}
 
 

@@ -23,25 +23,6 @@ def noise(height: int, width: int, seed: int = 0) -> Frame:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-WHOLE = [CropGeometry(40, 30, 24, 31), CropGeometry(33.5, 21.5, 11, 33), CropGeometry(40, 30, 60, 20)]
-
-
-@pytest.mark.parametrize("region", WHOLE, ids=str)
-def test_square_of_whole_pixels_is_cut_as_any_other_but_at_its_rim(region: CropGeometry) -> None:
-    frame = noise(60, 80)
-    nearly = CropGeometry(region.cx + 1e-9, region.cy, region.side, region.size)
-    inner = slice(1, -1)
-    quick, exact = (cut(frame, one, FILL)[inner, inner].astype(int) for one in (region, nearly))
-    assert np.abs(quick - exact).max() <= 4  # warping keeps a place to a 32nd of a pixel
-    assert np.abs(quick - exact).mean() < 1
-
-
-def test_nearest_square_of_whole_pixels() -> None:
-    assert CropGeometry(40.3, 30.2, 24.4, 31).on_pixels == CropGeometry(40, 30, 24, 31)
-    assert CropGeometry(40.3, 30.2, 24.6, 31).on_pixels == CropGeometry(40.5, 30.5, 25, 31)
-    assert CropGeometry(5.0, 5.0, 0.3, 31).on_pixels.side == 1
-
-
 def sample_places(region: CropGeometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return frame x of each crop column and frame y of each crop row, at the pixels' centres."""
     middles = [region.to_frame(k + 0.5, k + 0.5) for k in range(region.size)]

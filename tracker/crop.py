@@ -20,24 +20,18 @@ def mean_colour(frame: Frame) -> Fill:
 def cut(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
     """Resample a square of the frame to a crop of shape (size, size, 3), bilinearly; outside the frame is `fill`.
 
-    Only the pixels under the square are read, so the cost does not depend on the size of the frame. A square of whole
-    pixels inside the frame takes a quarter of the time; its outermost crop pixels then repeat what lies at its rim.
+    Only the pixels under the square are read, so the cost does not depend on the size of the frame.
     """
     height, width = frame.shape[:2]
     half = region.side / 2
-    left, top, right, bottom = region.cx - half, region.cy - half, region.cx + half, region.cy + half
-    whole = left.is_integer() and top.is_integer() and right.is_integer()
-    if whole and left >= 0 and top >= 0 and right <= width and bottom <= height:
-        inside = frame[int(top) : int(bottom), int(left) : int(right)]
-        return cv2.resize(inside, (region.size, region.size), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
-    x0, x1 = _span(left, right, width)
-    y0, y1 = _span(top, bottom, height)
+    x0, x1 = _span(region.cx - half, region.cx + half, width)
+    y0, y1 = _span(region.cy - half, region.cy + half, height)
     if x1 <= x0 or y1 <= y0:
         return np.full((region.size, region.size, 3), np.round(fill), np.uint8)
     step = region.frame_per_crop
     # warpAffine samples at pixel centres counted from 0, the geometry counts them from 0.5: hence step / 2 - 0.5.
-    shift_x = left - x0 + step / 2 - 0.5
-    shift_y = top - y0 + step / 2 - 0.5
+    shift_x = region.cx - half - x0 + step / 2 - 0.5
+    shift_y = region.cy - half - y0 + step / 2 - 0.5
     return cv2.warpAffine(  # type: ignore[return-value]
         frame[y0:y1, x0:x1],
         np.array([[step, 0.0, shift_x], [0.0, step, shift_y]]),

@@ -126,13 +126,6 @@ class CropGeometry:
     size: int
 
     @property
-    def on_pixels(self) -> "CropGeometry":
-        """The nearest square of whole frame pixels: `crop.cut` reads it in a quarter of the time."""
-        side = max(round(self.side), 1)
-        left, top = round(self.cx - side / 2), round(self.cy - side / 2)
-        return CropGeometry(left + side / 2, top + side / 2, float(side), self.size)
-
-    @property
     def frame_per_crop(self) -> float:
         """Frame pixels in one crop pixel."""
         return self.side / self.size

@@ -80,10 +80,10 @@ class RPNLocaliser:
         return model.code
 
     def regions(self, box: Box) -> list[CropGeometry]:
-        """Return one square of whole pixels around the last place."""
+        """Return one square around the last place."""
         crop = self.crop
         side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
-        return [CropGeometry(box.cx, box.cy, side, crop.search_size).on_pixels]
+        return [CropGeometry(box.cx, box.cy, side, crop.search_size)]
 
     def locate(self, model: RPNState, seen: Seen, box: Box) -> tuple[Candidate, int, RPNState]:
         """Return the best cell's box; the filter learns from the frame where the answer is telling enough.
