@@ -6,8 +6,8 @@
 A trial follows the sequences whole and from other starts (see benchmarks/certainty.py) with settings that Optuna draws;
 the first has the model's own. The objective is the mean success AUC, each set and each kind counting as --weight says,
 not by how many videos it has. A trial that is surely worse than the best ends early. The study lies in a file: given
-again, the command goes on, and several at a time share it. What it began with, it must go on with; a change of the code
-is not noticed, and asks for another --study.
+again, the command goes on, and several at a time share it. What it began with, it must go on with: the same model,
+data, ranges and code of the tracker.
 
 The best of many trials is partly luck. So settings are also chosen on some sequences and scored on the others, in turn
 (--folds); videos made of one sequence stay together. Of the trials drawn blindly, before any was compared, that is an
@@ -75,7 +75,7 @@ def _plan(args: argparse.Namespace, groups: "list[Group]", maker: "TrackerMaker"
 
 
 def _identity(args: argparse.Namespace, plan: "Plan") -> dict[str, str]:
-    from tools.tuning.videos import data_print, model_print
+    from tools.tuning.videos import code_print, data_print, model_print
 
     return {
         "model": f"{Path(args.model).stem} {model_print(args.model, args.runtime)}",
@@ -85,6 +85,7 @@ def _identity(args: argparse.Namespace, plan: "Plan") -> dict[str, str]:
         "ranges": " ".join(f"{one.name}={one.text}" for one in plan.ranges),
         "weights": " ".join(f"{name}={weight:g}" for name, weight in sorted(args.weights.items())),
         "blind": str(plan.blind),
+        "code": code_print(),
     }
 
 
@@ -111,7 +112,7 @@ def _tune(args: argparse.Namespace) -> Iterator[str]:
         args.json.write_text(report.as_json(found, plan, identity) + "\n", encoding="utf-8")
     yield f"# Settings of {Path(args.model).stem}"
     yield ""
-    yield f"Written by `python -m tools.tune --data DIR --model {args.model} --runtime {args.runtime} ...`: "
+    yield f"Written by `python -m tools.tune --data DIR --model {args.model} --runtime {args.runtime} ...`:"
     yield f"{identity['data']}; ranges {identity['ranges']}."
     yield ""
     yield from report.lines(found, plan)

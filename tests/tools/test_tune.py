@@ -15,7 +15,7 @@ from tools.tuning import report
 from tools.tuning.objective import make_shares, objective, part, set_means
 from tools.tuning.ranges import Settings, as_overrides, check_ranges, read_ranges, shipped_settings
 from tools.tuning.study import Evaluate, Follow, Plan, open_study, run_trials, scores_of
-from tools.tuning.videos import FrameStore, Group, make_groups, store_frames
+from tools.tuning.videos import FrameStore, Group, code_print, make_groups, store_frames
 from tracker.config import parse
 from tracker.data.otb import read_otb
 from tracker.evaluation import read_frame
@@ -299,7 +299,7 @@ def test_the_command_reports_and_goes_on(data: Path, capsys: pytest.CaptureFixtu
     assert "| shipped | 0." in text and "`rpn.penalty_k` | 0:0.4:0.1 | 0.2" in text
     figures = json.loads(out.read_text())
     assert {trial["number"] for trial in figures["trials"]} == {0, 1}
-    assert figures["identity"]["weights"] == "clips=2"
+    assert figures["identity"]["weights"] == "clips=2" and figures["identity"]["code"] == code_print()
     assert set(figures["trials"][0]["success_auc"]) == {"whole", "starts"}
     last = text.strip().splitlines()[-1]
     best = next(trial for trial in figures["trials"] if trial["number"] == figures["best"])

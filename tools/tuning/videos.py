@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+import tracker
 from benchmarks.certainty import make_videos
 from tracker.builder import Loaded, RuntimeName, assemble, choose_runtime, load_runtime
 from tracker.config import Config, parse, to_toml
@@ -75,6 +76,15 @@ def model_print(model: str, runtime: RuntimeName) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def code_print() -> str:
+    """Return what tells the tracker's code from others: a short hash of the package's modules."""
+    package = Path(tracker.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -158,19 +168,19 @@ def _of_network(config: Config) -> object:
     return config.model, config.crop, config.fine_weight
 
 
-def follow_group(tracker: Tracker, group: Group, read: Callable[[Path], Frame]) -> dict[str, tuple[float, float]]:
+def follow_group(follower: Tracker, group: Group, read: Callable[[Path], Frame]) -> dict[str, tuple[float, float]]:
     """Return success AUC and mean overlap of each kind of a group's videos, each video counting once."""
     found = {}
     for kind, videos in group.videos.items():
-        values = [_follow(tracker, video, read) for video in videos]
+        values = [_follow(follower, video, read) for video in videos]
         auc, overlap = np.mean(values, axis=0).tolist()
         found[kind] = (auc, overlap)
     return found
 
 
-def _follow(tracker: Tracker, video: Sequence, read: Callable[[Path], Frame]) -> tuple[float, float]:
+def _follow(follower: Tracker, video: Sequence, read: Callable[[Path], Frame]) -> tuple[float, float]:
     first = video.first_box()
-    tracker.init(read(video.image_paths[0]), first)
-    boxes = [first.to_xywh(), *(tracker.update(read(path)).box.to_xywh() for path in video.image_paths[1:])]
+    follower.init(read(video.image_paths[0]), first)
+    boxes = [first.to_xywh(), *(follower.update(read(path)).box.to_xywh() for path in video.image_paths[1:])]
     rows = np.array(boxes, dtype=np.float64)
     return success_auc(rows, video.boxes_xywh), average_overlap(rows, video.boxes_xywh)
