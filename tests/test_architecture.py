@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first: a module imports only from earlier rows. A new module goes into the row that fits, or gets a new one.
 LAYERS = (
     (
-        *("geometry", "config", "exported", "frames", "metrics", "threads", "data.augment"),
+        *("geometry", "config", "exported", "frames", "metrics", "threads", "whole_file", "data.augment"),
         *(
             "pooling",
             "verification",

@@ -60,14 +60,14 @@ def crops(count: int, side: int) -> list[np.ndarray]:
     return [*np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)]
 
 
-def assert_alike(found: Seen, wanted: Seen, tolerance: float) -> None:
+def assert_alike(found: Seen, wanted: Seen, tolerance: float, boxes_share: float = 1.0) -> None:
+    """Hold all numbers to the tolerance, of the boxes a share."""
     for name, ours, theirs in zip(Seen._fields, found, wanted, strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             assert ours.shape == theirs.shape and ours.dtype == np.float32
             near = np.abs(ours - theirs) <= tolerance * np.abs(theirs).max()
-            # Where two anchors of a cell answer alike, rounding says whose box it is.
-            assert near.mean() >= 0.9 if name == "boxes" and tolerance > 1e-3 else near.all()
+            assert near.mean() >= (boxes_share if name == "boxes" else 1.0)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
@@ -84,11 +84,14 @@ def test_graphs_see_what_torch_sees(pair: tuple[TorchRuntime, Path], engine: str
         assert len(ours) == len(code)
         for found, wanted in zip(ours, code, strict=True):
             assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()
+    # Where two anchors of a cell answer alike, rounding says whose box it is.
+    boxes_share = 0.9 if config.model.head == "rpn_up_channel" and engine == "openvino" else 1.0
     for count in (1, 3):
         pictures = crops(count, side)
         assert_alike(runtime.see(pictures, ()), in_torch.see(pictures, ()), tolerance)
         if code:
-            assert_alike(runtime.see(pictures, [code] * count), in_torch.see(pictures, [code] * count), tolerance)
+            ours, theirs = runtime.see(pictures, [code] * count), in_torch.see(pictures, [code] * count)
+            assert_alike(ours, theirs, tolerance, boxes_share)
 
 
 def test_card_says_what_the_weight_file_does(pair: tuple[TorchRuntime, Path]) -> None:

@@ -24,7 +24,6 @@ CONFIG = parse(
     ["score=false", "recovery=false"],  # the score is what answers
 )
 BOX = Box(160.0, 120.0, 44.0, 52.0)
-EVEN = Box(160.5, 120.5, 64.5, 64.5)
 MAPS = (1, 384, 17, 17)
 
 
@@ -45,14 +44,14 @@ def fresh() -> RPNLocaliser:
     return localiser
 
 
-def learn(localiser: RPNLocaliser, box: Box = BOX) -> RPNState:
-    frame = paint(box)
-    return localiser.learn(frame, box, mean_colour(frame))
+def learn(localiser: RPNLocaliser) -> RPNState:
+    frame = paint(BOX)
+    return localiser.learn(frame, BOX, mean_colour(frame))
 
 
-def see(localiser: RPNLocaliser, model: RPNState, box: Box, last: Box = BOX) -> Seen:
+def see(localiser: RPNLocaliser, model: RPNState, box: Box) -> Seen:
     frame = paint(box)
-    region = localiser.regions(last)[0]
+    region = localiser.regions(BOX)[0]
     return localiser.runtime.see([cut(frame, region, mean_colour(frame))], [model.code])
 
 
@@ -84,12 +83,12 @@ def test_calibration_undoes_what_the_head_sees_otherwise(monkeypatch: pytest.Mon
     assert CONFIG.rpn is not None
     localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, calibration=1.0, size_smoothing=1.0, penalty_k=0.0)))
     plant(localiser, monkeypatch, (0.1, -0.05, 1.25, 0.8))
-    model = learn(localiser, EVEN)
-    candidate, index, _ = localiser.locate(model, see(localiser, model, EVEN, EVEN), EVEN)
-    per_crop = localiser.regions(EVEN)[0].frame_per_crop
+    model = learn(localiser)
+    candidate, index, _ = localiser.locate(model, see(localiser, model, BOX), BOX)
+    per_crop = localiser.regions(BOX)[0].frame_per_crop
     assert index == 0
     assert (candidate.du, candidate.dv) == pytest.approx((0, 0), abs=1e-4)
-    assert (candidate.w * per_crop, candidate.h * per_crop) == pytest.approx((64.5, 64.5), rel=1e-4)
+    assert (candidate.w * per_crop, candidate.h * per_crop) == pytest.approx((44, 52), rel=1e-4)
 
 
 def test_size_follows_by_as_much_as_the_score_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +110,7 @@ def test_calibration_is_shared_out_and_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert CONFIG.rpn is not None
     share = CONFIG.rpn.calibration
     plant(localiser, monkeypatch, (0.0, 0.0, 1.1, 1 / 1.1))
-    assert learn(localiser, EVEN).calibration == pytest.approx(
-        (0, 0, -share * np.log(1.1), share * np.log(1.1)), abs=1e-5
-    )
+    assert learn(localiser).calibration == pytest.approx((0, 0, -share * np.log(1.1), share * np.log(1.1)), abs=1e-5)
     plant(localiser, monkeypatch, (0.0, 0.0, 3.0, 1.0))
     assert learn(localiser).calibration[2] == pytest.approx(-share * 0.5)
 
@@ -234,9 +231,9 @@ def test_missing_table_is_named(table: str) -> None:
 
 def test_box_stays_where_nothing_answers(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
+    shown = fresh.regions(BOX)[0].box_to_crop(BOX)
     candidate, _, _ = fresh.locate(model, blank(), BOX)
-    stayed = candidate.in_frame(fresh.regions(BOX)[0])
-    assert (stayed.cx, stayed.cy, stayed.w, stayed.h) == pytest.approx((BOX.cx, BOX.cy, BOX.w, BOX.h))
+    assert (candidate.du, candidate.dv, candidate.w, candidate.h) == (0, 0, shown.w, shown.h)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from tracker.batch_video import PART, Outcome, Recipe
 from tracker.exported import CARD, digest
 from tracker.loop import AnyTracker
 from tracker.manifest import VideoJob
+from tracker.whole_file import write_whole
 from tracker.zoo import find_graphs, find_weights
 
 COLUMNS = ("name", "status", "frames", "lost_frames", "seconds", "error", "row")
@@ -93,7 +94,7 @@ class BatchFolder:
     def begin(self, rest: Iterable[VideoJob], recipe: Recipe[AnyTracker]) -> None:
         """Make the folder and delete what is left of earlier results of the jobs that will be done."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.path / RECORD, json.dumps(asdict(self._maker), indent=1) + "\n")
+        write_whole(self.path / RECORD, json.dumps(asdict(self._maker), indent=1) + "\n")
         for job in rest:
             self._rows.pop(job.name, None)
             for path in recipe.outputs(job.name):
@@ -148,9 +149,3 @@ def _read_maker(path: Path) -> Maker:
         return Maker(**{**read, "settings": tuple(read["settings"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} does not say what made this batch ({error}); give another --out") from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(PART + path.name)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

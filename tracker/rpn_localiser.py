@@ -90,8 +90,7 @@ class RPNLocaliser:
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
-        region = self.regions(box)[0]
-        shown = region.box_to_crop(box)
+        shown = self.regions(box)[0].box_to_crop(box)
         proposals, sample = self._answer(model, seen)
         candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
         place = self.place
@@ -104,8 +103,7 @@ class RPNLocaliser:
         if learns and place is not None and model.place is not None:
             model = replace(model, place=place.learn(model.place, sample, (candidate.du, candidate.dv)))
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
-            du, dv, w, h = _centred(shown, region.size)
-            return Candidate(du, dv, w, h, score), 0, model
+            return Candidate(0.0, 0.0, shown.w, shown.h, score), 0, model
         return replace(candidate, score=score), 0, model
 
     def look(self, model: RPNState, seen: Seen, size_wh: tuple[float, float]) -> Candidate:

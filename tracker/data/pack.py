@@ -24,6 +24,7 @@ from tracker.exported import digest
 from tracker.geometry import Box, share_inside
 from tracker.interface import Frame
 from tracker.threads import free_cores
+from tracker.whole_file import write_whole
 
 _JPEG = b"\xff\xd8\xff"
 _BEST_QUALITY = 95  # of JPEGs that must be made anew: what `siamtrack data import` writes
@@ -190,7 +191,7 @@ def _write_shard(
         part.replace(out / name)
         shard = Shard(name, size, counts.tracks - first, counts.frames - frames, picture_bytes, hashed)
         done = done.grown(shard, sets, classes, counts.lines)
-        _write_index(out / UNFINISHED, done)
+        write_whole(out / UNFINISHED, done.to_json())
     counts.shards += 1
     counts.bytes += size
     return done
@@ -205,12 +206,6 @@ def _next(prepared: Iterator[_Prepared], counts: Packed) -> Sample | None:
         if found.sample.jpegs:
             return found.sample
     return None
-
-
-def _write_index(path: Path, index: ShardIndex) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(index.to_json(), encoding="utf-8")
-    new.replace(path)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import cv2
 from tracker.data.tracks import ObjectTrack, TrackFrame, read_lines
 from tracker.geometry import Box, context_side, share_inside
 from tracker.interface import Frame
+from tracker.whole_file import write_whole
 
 CONTEXT = 0.5  # margin around the object, as everywhere: a quarter of w + h on each side
 REACH = 4.0  # side of a crop over the object's context square: room for the search, its shift and its scale
@@ -31,9 +32,7 @@ def write_track(
     line, count = _write_pictures(folder, "", video, track, label, frames)
     index = folder / "tracks.jsonl"
     kept = [old for old in read_lines(index) if _name_of(old) != _name_of(line)] if index.exists() else []
-    part = index.with_suffix(".part")
-    part.write_text("\n".join([*kept, line]) + "\n", encoding="utf-8")
-    part.replace(index)
+    write_whole(index, "\n".join([*kept, line]) + "\n")
     return count, index
 
 

@@ -41,11 +41,10 @@ class CodeGraph(nn.Module):
     def forward(self, deep: Tensor, size_wh: Tensor) -> tuple[Tensor, ...]:
         """Return the code of deep features (N, C, h, h), in whose middle lie objects of size_wh (N, 2), crop pixels."""
         head = self.network.anchor_head
+        deep = deep + 0 * size_wh.sum()  # an input that is used nowhere would not be part of the graph
         if head is None:
-            return (deep + 0 * size_wh.sum(),)  # an input that is used nowhere would not be part of the graph
+            return (deep,)
         box_uvwh = torch.cat([torch.zeros_like(size_wh), size_wh], dim=1)
-        # Adding nothing keeps the input in the graph of a head that the object's size says nothing.
-        deep = deep + 0 * size_wh.sum()
         return tuple(part.float() for part in head.encode(deep, box_uvwh, self.network.stride))
 
 

@@ -24,6 +24,7 @@ from tracker.training.metric_objectives import metric_objective
 from tracker.training.mining import BalancedBatches
 from tracker.training.provenance import hardware, revision, short_name, shrunk
 from tracker.training.trainer import Schedule, Steps, Trainer
+from tracker.whole_file import write_whole
 
 _REPORT_EVERY = 50  # steps
 
@@ -96,9 +97,7 @@ def _trainer(config: EncoderConfig, out: Path) -> Trainer[LabelledBatch]:
     kept = out / "config.toml"
     if trainer.step and kept.exists() and read(EncoderConfig, kept.read_text(encoding="utf-8")) != config:
         raise ValueError(f"{out} holds a run of another configuration, see {kept}; choose another folder")
-    part = kept.with_suffix(".part")
-    part.write_text(to_toml(config), encoding="utf-8")
-    part.replace(kept)
+    write_whole(kept, to_toml(config))
     return trainer
 
 

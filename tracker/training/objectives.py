@@ -8,7 +8,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from tracker.data.pairs import Pairs
 from tracker.models import anchors
-from tracker.models.backbones import FINE_STRIDE
+from tracker.models.backbones import FINE_STRIDE, Features
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelCode, UpChannelHead
@@ -61,13 +61,11 @@ def rpn_objective(
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
         assert isinstance(network, SiameseNetwork) and isinstance(network.head, RPNHead)
         n, k = pairs.positive.shape
-        device = next(network.parameters()).device
-        with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            template = network.embed(pairs.template.to(device))
-            code = network.head.encode(template, pairs.template_box.to(device), stride)
-            code = TemplateCode(*(part.repeat_interleave(k, dim=0) for part in code))
-            output = network.head(code, network.features(pairs.searches.to(device).flatten(0, 1)))
-        boxes = pairs.boxes.reshape(n * k, 4).to(device)
+        code, search = _seen(network, pairs, stride, autocast_dtype)
+        code = TemplateCode(*code)
+        with torch.autocast(search.deep.device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            output = network.head(code, search)
+        boxes = pairs.boxes.reshape(n * k, 4).to(search.deep.device)
         positive = response_labels(
             boxes.cpu(),
             pairs.positive.reshape(n * k),
@@ -75,7 +73,7 @@ def rpn_objective(
             FINE_STRIDE,
             label_radius,
             label_share,
-        ).to(device)
+        ).to(boxes.device)
         found = anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
         iou, giou = generalized_iou(found.permute(0, 2, 3, 1), boxes.view(-1, 1, 1, 4))
         # Sums are divided by counts of the whole batch, of all processes.
@@ -83,7 +81,7 @@ def rpn_objective(
         cls_loss = overlap_focal_loss(output.cls_logits, iou.detach().unsqueeze(1), positive > 0) / n_cells
         # Each object weighs the same, however many cells it has.
         share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
-        box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(device)).clamp(min=1)
+        box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(boxes.device)).clamp(min=1)
         return cls_loss + _BOX_WEIGHT * box_loss
 
     return objective
@@ -99,21 +97,33 @@ def up_channel_objective(autocast_dtype: torch.dtype | None) -> Callable[[nn.Mod
         assert isinstance(network, SiameseNetwork) and isinstance(network.head, UpChannelHead)
         head = network.head
         n, k = pairs.positive.shape
-        device = next(network.parameters()).device
-        with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            template = network.embed(pairs.template.to(device))
-            code = head.encode(template, pairs.template_box.to(device), network.stride)
-            code = UpChannelCode(*(part.repeat_interleave(k, dim=0) for part in code))
-            output = head(code, network.features(pairs.searches.to(device).flatten(0, 1)))
-        boxes = pairs.boxes.reshape(n * k, 4).to(device)
+        code, search = _seen(network, pairs, network.stride, autocast_dtype)
+        with torch.autocast(search.deep.device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            output = head(UpChannelCode(*code), search)
+        boxes = pairs.boxes.reshape(n * k, 4).to(search.deep.device)
         cells = output.cls_logits.shape[-1]
         wanted = anchors.encode(boxes, head.sizes, cells, FINE_STRIDE)
-        plain = head.boxes(torch.zeros_like(output.box_deltas)).permute(0, 1, 3, 4, 2)
+        # The anchors themselves, which all samples share.
+        plain = head.boxes(torch.zeros_like(output.box_deltas[:1])).permute(0, 1, 3, 4, 2)
         overlaps = generalized_iou(plain, boxes.view(-1, 1, 1, 1, 4))[0]
-        labels = anchor_labels(overlaps, pairs.positive.reshape(n * k).to(device))
+        labels = anchor_labels(overlaps, pairs.positive.reshape(n * k).to(boxes.device))
         holds = (labels > 0).unsqueeze(2)
         off = smooth_l1_loss(output.box_deltas, wanted, reduction="none", beta=_BEND)
         n_holding = mean_over_ranks(holds.sum()).clamp(min=1)
         return anchor_loss(output.cls_logits, labels, _HARDEST) + _ANCHOR_BOX_WEIGHT * (off * holds).sum() / n_holding
 
     return objective
+
+
+def _seen(
+    network: SiameseNetwork, pairs: Pairs, stride: int, autocast_dtype: torch.dtype | None
+) -> tuple[tuple[Tensor, ...], Features]:
+    """Return the codes of the templates, each repeated for its searches, and the features of the searches."""
+    assert network.anchor_head is not None
+    k = pairs.positive.shape[1]
+    device = next(network.parameters()).device
+    with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+        template = network.embed(pairs.template.to(device))
+        code = network.anchor_head.encode(template, pairs.template_box.to(device), stride)
+        search = network.features(pairs.searches.to(device).flatten(0, 1))
+    return tuple(part.repeat_interleave(k, dim=0) for part in code), search

@@ -21,6 +21,7 @@ from tracker.training.pair_source import open_pairs
 from tracker.training.provenance import hardware, revision, short_name, shrunk
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer
 from tracker.training.watch import Watch, best_auc, read_sequences
+from tracker.whole_file import write_whole
 
 _REPORT_EVERY = 50  # steps
 _VALIDATION_FRAMES = 60  # of each track: trackers that fail do so early
@@ -186,9 +187,7 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     if init is not None and not trainer.step:
         _start_from(init, trainer, config)
     if rank() == 0:
-        part = kept.with_suffix(".part")
-        part.write_text(to_toml(config), encoding="utf-8")
-        part.replace(kept)
+        write_whole(kept, to_toml(config))
     return trainer
 
 

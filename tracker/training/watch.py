@@ -45,10 +45,8 @@ class Watch:
         auc = mean_score(score_track(track.boxes_xywh, s.boxes_xywh) for s, track in tracks).success_auc
         _append(folder / "validation.csv", step, auc)
         if auc > best_auc(folder):
-            part = folder / f"{BEST}.part"
             loaded = checkpoint.load(weights)
-            checkpoint.save(part, replace(loaded, metrics=loaded.metrics | {METRIC: auc}))
-            part.replace(folder / BEST)
+            checkpoint.save(folder / BEST, replace(loaded, metrics=loaded.metrics | {METRIC: auc}))
         self._draw(network, folder / "samples" / f"step_{step:06d}.png")
         return auc
 
