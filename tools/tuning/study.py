@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from tools.tuning.objective import Shares, objective, part
 from tools.tuning.ranges import Range, Settings
@@ -176,6 +176,7 @@ def _load(plan: Plan) -> optuna.Study:
             grace_period=5 * _HEARTBEAT_SECONDS,
         )
         event.listen(storage.engine, "connect", _trust_the_system)
+        event.listen(storage.engine, "begin", _lock_first)
         storage.engine.dispose()  # the connections that were opened before
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=_CERTAIN, n_startup_steps=_FEWEST)
         study = optuna.create_study(
@@ -188,6 +189,12 @@ def _load(plan: Plan) -> optuna.Study:
 def _trust_the_system(connection: Any, _: object) -> None:  # noqa: ANN401 - SQLAlchemy's, of whatever database
     # a process that is killed still leaves a sound file, only a power failure may not; a busy disk keeps one waiting
     connection.execute("PRAGMA synchronous=OFF")
+    connection.isolation_level = None  # transactions begin as `_lock_first` says, not where the first change is
+
+
+def _lock_first(connection: Connection) -> None:
+    # SQLite locks at the first change: too late for who reads that a trial waits and then takes it, as another may too.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 _worker: _Worker | None = None  # of a spawned process: set once, when it starts
