@@ -135,7 +135,7 @@ def draw(entered: Sequence[Racer], path: Path) -> None:
     axes.set_xlabel("updates a second, one thread")
     axes.set_ylabel("success AUC, seven OTB sequences")
     axes.grid(alpha=0.3)
-    axes.margins(x=0.15, y=0.15)
+    axes.margins(x=0.25, y=0.15)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

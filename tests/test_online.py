@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,21 +89,6 @@ def test_learning_keeps_the_sums_of_all_samples_by_age() -> None:
     blended_moment = (0.75 * moment + 0.25 * first.first_moment).astype(np.float32)
     wanted = online_filter.solve(blended.astype(np.float32), blended_moment, 0.01)
     assert np.abs(state.weights - wanted).max() < 1e-3 * np.abs(wanted).max()
-
-
-def test_frames_in_between_are_passed_over_and_those_learned_from_weigh_for_them() -> None:
-    model = PlaceModel(replace(CONFIG, interval=3, first_frames=4), STRIDE)
-    state = learned_place(model)
-    sample = model.answer(state, deep_features(6, 6, seed=3))[0]
-    correlations = [state.correlation]
-    for _ in range(10):
-        state = model.learn(state, sample, place_of(6, 6))
-        correlations.append(state.correlation)
-    assert state.learned == 10
-    learned_from = [at for at in range(1, 11) if correlations[at] is not correlations[at - 1]]
-    assert learned_from == [1, 2, 3, 4, 6, 9]
-    one = online_filter.normal_equations(sample, model._label(place_of(6, 6), 17, state.sigma), np.ones(1), 3)[0]
-    assert_close(correlations[6], 0.9**3 * correlations[5] + (1 - 0.9**3) * one, "float32")
 
 
 def test_the_first_frame_weighs_most_at_first() -> None:

@@ -84,7 +84,6 @@ class OnlineConfig:
     first_weight: float
     first_frames: int
     gate: float
-    interval: int = 1  # frames: after the first ones, one of so many is learned from, with the weight of all
     fine_weight: float = 0.0  # of the fine features beside the deep ones, whose weight is 1; for backbones of stride 16
     # The rest is for a model without a head, which has no [crop]: where to search, and how the box is found.
     search_factor: float = 0.0  # side of the search crop over the context side

@@ -24,7 +24,7 @@ class PlaceState:
     weights: Array  # (m,), the filter
     first_peak: float  # its answer on the first frame: what a good match looks like
     sigma: Array  # (1,), of the labels, cells
-    learned: int  # frames, those that were passed over included
+    learned: int  # frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +72,13 @@ class PlaceModel:
         return sample, answers / np.float32(state.first_peak)
 
     def learn(self, state: PlaceState, sample: Array, offset: tuple[float, float]) -> PlaceState:
-        """Learn from a projected sample in which the object lies at `offset` (u, v) from the middle, pixels.
-
-        Frames in between, see `OnlineConfig.interval`, are passed over.
-        """
+        """Learn from a projected sample in which the object lies at `offset` (u, v) from the middle, pixels."""
         config = self.config
         learned = state.learned + 1
-        spread = learned > config.first_frames
-        if spread and learned % config.interval:
-            return replace(state, learned=learned)
-        rate = 1 - (1 - config.rate) ** config.interval if spread else config.rate
         label = self._label(offset, sample.shape[-1], state.sigma)
         correlation, moment = online_filter.normal_equations(sample, label, np.ones(1, np.float32), config.kernel)
-        correlation = _lerp(state.correlation, correlation, rate)
-        moment = _lerp(state.moment, moment, rate)
+        correlation = _lerp(state.correlation, correlation, config.rate)
+        moment = _lerp(state.moment, moment, config.rate)
         share = 1 - (1 - config.first_weight) * min(learned / config.first_frames, 1.0)  # of the first frame
         weights = online_filter.solve(
             online_filter.gram(_lerp(correlation, state.first_correlation, share)),
