@@ -175,7 +175,7 @@ def _load(plan: Plan) -> optuna.Study:
             heartbeat_interval=_HEARTBEAT_SECONDS,  # so that the trial of a process that was killed counts as failed
             grace_period=5 * _HEARTBEAT_SECONDS,
         )
-        event.listen(storage.engine, "connect", _trust_the_system)
+        event.listen(storage.engine, "connect", _prepare)
         event.listen(storage.engine, "begin", _lock_first)
         storage.engine.dispose()  # the connections that were opened before
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=_CERTAIN, n_startup_steps=_FEWEST)
@@ -186,7 +186,7 @@ def _load(plan: Plan) -> optuna.Study:
     return study
 
 
-def _trust_the_system(connection: Any, _: object) -> None:  # noqa: ANN401 - SQLAlchemy's, of whatever database
+def _prepare(connection: Any, _: object) -> None:  # noqa: ANN401 - SQLAlchemy's, of whatever database
     # a process that is killed still leaves a sound file, only a power failure may not; a busy disk keeps one waiting
     connection.execute("PRAGMA synchronous=OFF")
     connection.isolation_level = None  # transactions begin as `_lock_first` says, not where the first change is

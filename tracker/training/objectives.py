@@ -61,11 +61,12 @@ def rpn_objective(
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
         assert isinstance(network, SiameseNetwork) and isinstance(network.head, RPNHead)
         n, k = pairs.positive.shape
-        code, search = _seen(network, pairs, stride, autocast_dtype)
-        code = TemplateCode(*code)
-        with torch.autocast(search.deep.device.type, autocast_dtype, enabled=autocast_dtype is not None):
+        device = next(network.parameters()).device
+        with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            parts, search = _codes_and_search(network, pairs, stride)
+            code = TemplateCode(*parts)
             output = network.head(code, search)
-        boxes = pairs.boxes.reshape(n * k, 4).to(search.deep.device)
+        boxes = pairs.boxes.reshape(n * k, 4).to(device)
         positive = response_labels(
             boxes.cpu(),
             pairs.positive.reshape(n * k),
@@ -73,7 +74,7 @@ def rpn_objective(
             FINE_STRIDE,
             label_radius,
             label_share,
-        ).to(boxes.device)
+        ).to(device)
         found = anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
         iou, giou = generalized_iou(found.permute(0, 2, 3, 1), boxes.view(-1, 1, 1, 4))
         # Sums are divided by counts of the whole batch, of all processes.
@@ -81,7 +82,7 @@ def rpn_objective(
         cls_loss = overlap_focal_loss(output.cls_logits, iou.detach().unsqueeze(1), positive > 0) / n_cells
         # Each object weighs the same, however many cells it has.
         share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
-        box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(boxes.device)).clamp(min=1)
+        box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(device)).clamp(min=1)
         return cls_loss + _BOX_WEIGHT * box_loss
 
     return objective
@@ -97,16 +98,17 @@ def up_channel_objective(autocast_dtype: torch.dtype | None) -> Callable[[nn.Mod
         assert isinstance(network, SiameseNetwork) and isinstance(network.head, UpChannelHead)
         head = network.head
         n, k = pairs.positive.shape
-        code, search = _seen(network, pairs, network.stride, autocast_dtype)
-        with torch.autocast(search.deep.device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            output = head(UpChannelCode(*code), search)
-        boxes = pairs.boxes.reshape(n * k, 4).to(search.deep.device)
+        device = next(network.parameters()).device
+        with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            parts, search = _codes_and_search(network, pairs, network.stride)
+            output = head(UpChannelCode(*parts), search)
+        boxes = pairs.boxes.reshape(n * k, 4).to(device)
         cells = output.cls_logits.shape[-1]
         wanted = anchors.encode(boxes, head.sizes, cells, FINE_STRIDE)
         # The anchors themselves, which all samples share.
         plain = head.boxes(torch.zeros_like(output.box_deltas[:1])).permute(0, 1, 3, 4, 2)
         overlaps = generalized_iou(plain, boxes.view(-1, 1, 1, 1, 4))[0]
-        labels = anchor_labels(overlaps, pairs.positive.reshape(n * k).to(boxes.device))
+        labels = anchor_labels(overlaps, pairs.positive.reshape(n * k).to(device))
         holds = (labels > 0).unsqueeze(2)
         off = smooth_l1_loss(output.box_deltas, wanted, reduction="none", beta=_BEND)
         n_holding = mean_over_ranks(holds.sum()).clamp(min=1)
@@ -115,15 +117,11 @@ def up_channel_objective(autocast_dtype: torch.dtype | None) -> Callable[[nn.Mod
     return objective
 
 
-def _seen(
-    network: SiameseNetwork, pairs: Pairs, stride: int, autocast_dtype: torch.dtype | None
-) -> tuple[tuple[Tensor, ...], Features]:
+def _codes_and_search(network: SiameseNetwork, pairs: Pairs, stride: int) -> tuple[tuple[Tensor, ...], Features]:
     """Return the codes of the templates, each repeated for its searches, and the features of the searches."""
     assert network.anchor_head is not None
-    k = pairs.positive.shape[1]
     device = next(network.parameters()).device
-    with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-        template = network.embed(pairs.template.to(device))
-        code = network.anchor_head.encode(template, pairs.template_box.to(device), stride)
-        search = network.features(pairs.searches.to(device).flatten(0, 1))
-    return tuple(part.repeat_interleave(k, dim=0) for part in code), search
+    template = network.embed(pairs.template.to(device))
+    code = network.anchor_head.encode(template, pairs.template_box.to(device), stride)
+    search = network.features(pairs.searches.to(device).flatten(0, 1))
+    return tuple(part.repeat_interleave(pairs.positive.shape[1], dim=0) for part in code), search
