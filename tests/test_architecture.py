@@ -24,7 +24,12 @@ LAYERS = (
         *("models.encoders", "training.mining", "data.distort", "data.labelled", "data.pair_lists", "fewshot"),
         *("data.storage",),
     ),
-    ("interface", "zoo", "models.embedding"),  # it names the type of a frame, which all the next row handles
+    (
+        "interface",
+        "zoo",
+        "models.embedding",
+        "models.filter_neck",
+    ),  # it names the type of a frame, which all the next row handles
     (
         *(
             "training.metric_losses",
@@ -38,7 +43,16 @@ LAYERS = (
     ),
     (
         *("crop", "draw", "decode", "models.correlation", "checkpoint", "data.sequence", "data.tracks"),
-        *("training.targets", "video_writer", "box_files", "window", "tally", "pipeline", "models.batch"),
+        *(
+            "training.targets",
+            "training.filter_loss",
+            "video_writer",
+            "box_files",
+            "window",
+            "tally",
+            "pipeline",
+            "models.batch",
+        ),
         *("training.metric_objectives", "encoding"),
     ),
     ("views", "runtime", "encoder_builder", "result_sheet", "data.track_pool", "data.shards"),
@@ -60,8 +74,8 @@ LAYERS = (
     ("batch_video",),
     ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views", "data.pack", "data.shard_pairs"),
     ("models.siamese", "data.layouts", "data.shard_check", "training.board", "workers", "batch_folder"),
-    ("localisers", "rpn_localiser", "training.objectives", "models.graphs", "ray_workers"),
-    ("runtime_torch", "runtime_graphs"),
+    ("localisers", "rpn_localiser", "models.graphs", "ray_workers"),
+    ("runtime_torch", "runtime_graphs", "training.objectives"),
     ("siamese_tracker",),
     ("network_builder", "export", "evaluation"),
     ("builder",),

@@ -14,7 +14,7 @@ import torch
 from tests.videos import moving
 from tracker import builder
 from tracker.builder import load_tracker
-from tracker.config import parse
+from tracker.config import parse, to_toml
 from tracker.export import export
 from tracker.exported import Exported, read_card
 from tracker.geometry import Box
@@ -28,14 +28,17 @@ from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 
 ROOT = Path(__file__).parent.parent
-MODELS = ["siamrpn_mobile", "siamrpn_alexnet", "siamfc_alexnet", "mobilenetv3_online"]
+# "+ neck": with a part that the online filter was trained to read
+MODELS = ["siamrpn_mobile", "siamrpn_mobile + neck", "siamrpn_alexnet", "siamfc_alexnet", "mobilenetv3_online + neck"]
 # Of the largest answer. OpenVINO may compute in bfloat16, which keeps 8 bits, over dozens of layers.
 TOLERANCES = {"onnx": 1e-4, "openvino": 0.2}
 
 
 def fresh(model: str) -> tuple[SiameseNetwork, str]:
     """Return a network with drawn weights, as it runs while tracking, and its configuration."""
-    text = (ROOT / "configs" / f"{model}.toml").read_text(encoding="utf-8")
+    name, _, neck = model.partition(" + ")
+    text = (ROOT / "configs" / f"{name}.toml").read_text(encoding="utf-8")
+    text = to_toml(parse(text, [f"model.filter_channels={12 if neck else 0}"]))
     torch.manual_seed(0)
     network = build_network(parse(text)).eval()
     fuse_batch_norm(network)

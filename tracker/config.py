@@ -171,6 +171,7 @@ class TrainConfig:
     frozen: tuple[str, ...] = ()  # parts of the backbone that keep their weights
     clip_norm: float = 0.0  # largest norm of the gradient; 0: as it comes
     ema: float = 0.0  # share of the mean weights that a step keeps; 0: the weights themselves are the result
+    filter_weight: float = 0.0  # of the online filter's loss beside the head's, see `training.filter_loss`
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ class ModelConfig:
     backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
     head: Literal["siamfc", "rpn", "rpn_light", "rpn_up_channel", "none"]
     embedding: Literal["none", "pooled"] = "none"  # of an object, to tell it from others
+    filter_channels: int = 0  # that the online filter reads, trained for it; 0: those that hold most, for each target
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,9 +82,9 @@ def _parts(network: SiameseNetwork, config: Config) -> list[Part]:
         return [(BACKBONE, backbone, {"images": _pictures(online.search_size)}), *_embedding_part(network)]
     code, head = CodeGraph(network).eval(), HeadGraph(network).eval()
     size_wh = torch.tensor([_SIZE_WH]).repeat(_CROPS, 1)
-    template = {"deep": backbone(_pictures(crop.template_size))[1], "object_wh": size_wh}
+    template = {"deep": backbone(_pictures(crop.template_size))[-2], "object_wh": size_wh}
     images = _pictures(crop.search_size)
-    _, deep, fine = backbone(images)
+    *_, deep, fine = backbone(images)
     codes = dict(zip(code.outputs, code(*template.values()), strict=True))
     return [
         (BACKBONE, backbone, {"images": images}),

@@ -72,7 +72,7 @@ class ScaleSearchLocaliser:
         if self.place is not None:
             search = self._region(box, 1.0)
             seen = self.runtime.see(cut_views(frame, search, fill), ())
-            place = self.place.learn_views(seen.maps, search.box_to_crop(box))
+            place = self.place.learn_views(seen.filtered, search.box_to_crop(box))
         return ScaleSearchState(code, place)
 
     def code(self, model: ScaleSearchState) -> Code:
@@ -97,7 +97,7 @@ class ScaleSearchLocaliser:
         if self.place is None or model.place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
             return candidate, scale, model
-        pairs = [self.place.answer(model.place, seen.maps[i : i + 1]) for i in range(len(responses))]
+        pairs = [self.place.answer(model.place, seen.filtered[i : i + 1]) for i in range(len(responses))]
         candidate, scale = self.decoder.decode(responses, size_wh, np.stack([answers for _, answers in pairs]))
         if candidate.score >= self.place.config.gate:
             place = self.place.learn(model.place, pairs[scale][0], (candidate.du, candidate.dv))
@@ -124,7 +124,7 @@ class OnlineLocaliser:
         seen = self.runtime.see(cut_views(frame, region, fill), ())
         assert seen.fine is not None
         shown = region.box_to_crop(box)
-        place = self.place.learn_views(seen.maps, shown)
+        place = self.place.learn_views(seen.filtered, shown)
         return OnlineState(place, self.box.learn_first(seen.fine[:1], Box(0.0, 0.0, shown.w, shown.h)))
 
     def code(self, model: OnlineState) -> None:
@@ -142,7 +142,7 @@ class OnlineLocaliser:
         """
         per_crop = self.regions(box)[0].frame_per_crop
         assert seen.fine is not None
-        sample, answers = self.place.answer(model.place, seen.maps)
+        sample, answers = self.place.answer(model.place, seen.filtered)
         du, dv, score = self._peak(answers)
         if not math.isfinite(score):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")

@@ -11,13 +11,17 @@ from tracker.config import Config, TrainConfig, parse
 from tracker.data.pairs import PairConfig, Pairs
 from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
 from tracker.models.embedding import EmbeddingHead
+from tracker.models.filter_neck import FilterNeck
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
-from tracker.training.objectives import rpn_objective, siamfc_objective, up_channel_objective
+from tracker.training.filter_loss import FilterLoss
+from tracker.training.objectives import FilterTraining, rpn_objective, siamfc_objective, up_channel_objective
 from tracker.zoo import find_weights
 
-_BACKBONES: dict[str, type[SiamFCAlexNet | ResNet18 | MobileNetV3Small]] = {
+AnyBackbone = SiamFCAlexNet | ResNet18 | MobileNetV3Small
+
+_BACKBONES: dict[str, type[AnyBackbone]] = {
     "siamfc_alexnet": SiamFCAlexNet,
     "resnet18": ResNet18,
     "mobilenetv3_small": MobileNetV3Small,
@@ -52,20 +56,25 @@ def load_network(
 
 def build_network(config: Config) -> SiameseNetwork:
     """Return the network that a configuration names, with fresh weights."""
-    backbone = _BACKBONES[config.model.backbone]()
-    embedding = None
-    if config.model.embedding == "pooled":  # of the maps that the online filter reads
-        embedding = EmbeddingHead(backbone.channels + (backbone.fine_channels if config.fine_weight else 0))
-    if config.model.head == "none":
-        return SiameseNetwork(backbone, None, embedding)
-    if config.model.head == "siamfc":
-        return SiameseNetwork(backbone, SiamFCHead(), embedding)
-    if config.model.head == "rpn_up_channel":
+    model = config.model
+    backbone = _BACKBONES[model.backbone]()
+    joined = backbone.channels + (backbone.fine_channels if config.fine_weight else 0)
+    embedding = EmbeddingHead(joined) if model.embedding == "pooled" else None
+    neck = FilterNeck(joined, model.filter_channels) if model.filter_channels else None
+    return SiameseNetwork(backbone, _head(backbone, config), embedding, neck)
+
+
+def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
+    name = config.model.head
+    if name == "none":
+        return None
+    if name == "siamfc":
+        return SiamFCHead()
+    if name == "rpn_up_channel":
         _check_stride(backbone.stride, FINE_STRIDE, config)
-        return SiameseNetwork(backbone, UpChannelHead(backbone.channels), embedding)
+        return UpChannelHead(backbone.channels)
     _check_stride(backbone.stride, 2 * FINE_STRIDE, config)
-    widths = _RPN_HEADS[config.model.head]
-    return SiameseNetwork(backbone, RPNHead(backbone.channels, backbone.fine_channels, widths), embedding)
+    return RPNHead(backbone.channels, backbone.fine_channels, _RPN_HEADS[name])
 
 
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
@@ -79,7 +88,7 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
             raise ValueError(f"train.frozen names {name!r}; this backbone has {', '.join(parts)}")
         parts[name].requires_grad_(False)
     groups = []
-    for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0)):
+    for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0), (network.filter_neck, 1.0)):
         learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
         patterns, levels = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
         for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
@@ -91,14 +100,30 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
 
 
 def build_objective(
-    network: SiameseNetwork, train: TrainConfig, dtype: torch.dtype | None
+    network: SiameseNetwork, config: Config, train: TrainConfig, dtype: torch.dtype | None
 ) -> Callable[[nn.Module, Pairs], Tensor]:
-    """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32."""
+    """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32.
+
+    Raises ValueError where the online filter is to be trained for but cannot be.
+    """
     if isinstance(network.head, RPNHead):
-        return rpn_objective(network.stride, train.label_radius, train.label_share, dtype)
+        filtering = _filter_training(network.stride, config, train) if train.filter_weight else None
+        return rpn_objective(network.stride, train.label_radius, train.label_share, dtype, filtering)
+    if train.filter_weight:
+        raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
     if isinstance(network.head, UpChannelHead):
         return up_channel_objective(dtype)
     return siamfc_objective(network.stride, train.label_radius, dtype)
+
+
+def _filter_training(stride: int, config: Config, train: TrainConfig) -> FilterTraining:
+    online = config.online
+    if online is None or not config.model.filter_channels:
+        raise ValueError("train.filter_weight needs the table [online] and model.filter_channels, its channels")
+    if train.data.searches_per_template < 2:
+        raise ValueError("train.filter_weight needs train.data.searches_per_template = 2 or more: one to learn from")
+    loss = FilterLoss(stride, online.kernel, online.ridge, online.label_sigma, online.min_sigma)
+    return FilterTraining(loss, train.filter_weight, online.fine_weight)
 
 
 def pair_config(config: Config, train: TrainConfig) -> PairConfig:

@@ -16,7 +16,7 @@ from tracker.views import VIEWS
 class PlaceState:
     """Hold the filter that finds the target, m = channels * kernel^2, and the sums it is solved from."""
 
-    projection: Array  # (C, channels)
+    projection: Array | None  # (C, channels); None where the maps have no more channels than that
     first_correlation: Array  # (2k - 1, 2k - 1, d, d), of the first frame
     first_moment: Array  # (m,)
     correlation: Array  # of all frames, the older the less
@@ -55,7 +55,9 @@ class PlaceModel:
         weights: (N,). side: of the object, pixels.
         """
         config = self.config
-        projection = online_filter.principal_directions(maps, config.channels)
+        # All directions of a map would only be another basis of it.
+        narrow = maps.shape[1] <= config.channels
+        projection = None if narrow else online_filter.principal_directions(maps, config.channels)
         samples = online_filter.project(maps, projection)
         sigma = np.array([max(config.label_sigma * side, config.min_sigma) / self.stride], np.float32)
         label = self._label((0.0, 0.0), maps.shape[-1], sigma)

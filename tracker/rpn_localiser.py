@@ -68,7 +68,9 @@ class RPNLocaliser:
         if self.place is not None:
             views = cut_views(frame, search, fill)[1:]
             others = self.runtime.see(views, [code] * len(views))  # the graph of a search: no other need be compiled
-            place = self.place.learn_views(np.concatenate([seen.maps[:1], others.maps]), Box(0.0, 0.0, *size_wh))
+            place = self.place.learn_views(
+                np.concatenate([seen.filtered[:1], others.filtered]), Box(0.0, 0.0, *size_wh)
+            )
         certainty = None
         if self.certainty is not None:
             shown_box = search.box_to_crop(box)
@@ -119,9 +121,9 @@ class RPNLocaliser:
         """Return what head and filter answer together in each cell, and what the filter may learn from."""
         assert seen.scores is not None and seen.boxes is not None
         scores = seen.scores[0]
-        sample = seen.maps
+        sample = seen.filtered
         if self.place is not None and model.place is not None:
-            sample, answers = self.place.answer(model.place, seen.maps)
+            sample, answers = self.place.answer(model.place, seen.filtered)
             spread = np.clip(resampled(answers, len(scores), FINE_STRIDE / self.runtime.stride), 0, 1)
             scores = scores + np.float32(self.config.filter_share) * (spread - scores)
         if not np.isfinite(scores).all():

@@ -11,6 +11,8 @@ from tracker.pooling import pool_box
 
 FINE_STRIDE = 8  # of the fine features and an anchor head's maps, pixels: that of `models.backbones`
 
+KEPT = ("maps", "narrow")  # outputs of the backbone that are handed on; "narrow" not all have
+
 Array = NDArray[np.floating[Any]]
 Code = tuple[Array, ...]  # what a head needs of a template, each with a leading 1; empty for a network without a head
 
@@ -18,15 +20,21 @@ Code = tuple[Array, ...]  # what a head needs of a template, each with a leading
 class Seen(NamedTuple):
     """Hold what a network sees in N search crops, float32; it has the parts that its localiser reads."""
 
-    maps: Array  # (N, C, h, w), for the online filter
+    maps: Array  # (N, C, h, w), fine and deep features together
     fine: Array | None = None  # (N, c, H, W), stride 8, for a model without a head: it corrects boxes on them
     scores: Array | None = None  # (N, a, a): SiamFC's logits, or the overlaps that an anchor head expects, in [0, 1]
     boxes: Array | None = None  # (N, 4, a, a): (u, v) less the crop's middle and (w, h), crop pixels
+    narrow: Array | None = None  # (N, d, h, w), of the maps what the online filter was trained to read
+
+    @property
+    def filtered(self) -> Array:
+        """The maps for the online filter."""
+        return self.maps if self.narrow is None else self.narrow
 
     def part(self, first: int, count: int) -> "Seen":
         """Return what was seen in some of the crops."""
-        fine, scores, boxes = (None if part is None else part[first : first + count] for part in self[1:])
-        return Seen(self.maps[first : first + count], fine, scores, boxes)
+        rest = (None if part is None else part[first : first + count] for part in self[1:])
+        return Seen(self.maps[first : first + count], *rest)
 
 
 class Runtime(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, Exported
 from tracker.interface import Frame
-from tracker.runtime import Array, Code, Seen, stack
+from tracker.runtime import KEPT, Array, Code, Seen, stack
 
 _SEARCH = "search"  # backbone and head, as one graph
 Inputs = Mapping[str, np.ndarray[Any, Any]]
@@ -24,7 +24,7 @@ class Engine(Protocol):
         """Return the outputs of a graph, in their order, float32; inputs that it does not have are left out."""
 
     def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
-        """Return the backbone's maps of search crops, then what the head answers to a code of as many templates."""
+        """Return the `kept` outputs for search crops, then what the head answers to a code of as many templates."""
 
 
 class GraphRuntime:
@@ -56,11 +56,12 @@ class GraphRuntime:
         if HEAD in self.exported.outputs and codes:
             parts = [np.repeat(part, len(crops), axis=0) if len(part) < len(crops) else part for part in stack(codes)]
             code = dict(zip(self.exported.outputs[CODE], parts, strict=True))
-            maps, *answers = (found.copy() for found in self.engine.search(_images(crops), code))
-            return Seen(maps, None, *answers)
+            names = (*kept(self.exported), *self.exported.outputs[HEAD])
+            found = self.engine.search(_images(crops), code)
+            return Seen(**{name: part.copy() for name, part in zip(names, found, strict=True)})
         features = self._embed(crops)
-        maps = features["maps"].copy()
-        return Seen(maps) if HEAD in self.exported.outputs else Seen(maps, fine=features["fine"].copy())
+        wanted = kept(self.exported) if HEAD in self.exported.outputs else (*kept(self.exported), "fine")
+        return Seen(**{name: features[name].copy() for name in wanted})
 
     def embed(self, pooled: Array) -> Array:
         """Return the vectors of pooled features, see `runtime.Runtime`."""
@@ -74,6 +75,11 @@ class GraphRuntime:
 
 def _images(crops: Sequence[Frame]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(crops[0][np.newaxis] if len(crops) == 1 else np.stack(crops))
+
+
+def kept(exported: Exported) -> tuple[str, ...]:
+    """Return which outputs of the backbone a search hands on."""
+    return tuple(name for name in KEPT if name in exported.outputs[BACKBONE])
 
 
 class OnnxEngine:
@@ -98,7 +104,7 @@ class OnnxEngine:
             for graph in exported.outputs
         }
         self.precision = exported.precision
-        self._names = exported.outputs[BACKBONE]
+        self._names, self._kept = exported.outputs[BACKBONE], kept(exported)
         self.inputs = {
             graph: {given.name for given in session.get_inputs()} for graph, session in self._sessions.items()
         }
@@ -110,9 +116,9 @@ class OnnxEngine:
         return found
 
     def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
-        """Return maps and answers, see `Engine`."""
+        """Return features and answers, see `Engine`."""
         features = dict(zip(self._names, self.run(BACKBONE, {"images": images}), strict=True))
-        return [features["maps"], *self.run(HEAD, {**features, **code})]
+        return [*(features[name] for name in self._kept), *self.run(HEAD, {**features, **code})]
 
 
 class OpenVinoEngine:
@@ -140,7 +146,7 @@ class OpenVinoEngine:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two trackers in two processes would be pinned to the same core
         }
-        self._names = exported.outputs[BACKBONE]
+        self._names, self._kept = exported.outputs[BACKBONE], kept(exported)
         self._paths = {graph: exported.path(folder, graph) for graph in exported.outputs}
         self._requests: dict[tuple[object, ...], Any] = {}
 
@@ -149,7 +155,7 @@ class OpenVinoEngine:
         return self._run_each(graph, inputs)
 
     def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
-        """Return maps and answers, see `Engine`."""
+        """Return features and answers, see `Engine`."""
         return self._run_each(_SEARCH, {"images": images, **code})
 
     def _run_each(self, graph: str, inputs: Inputs) -> list[Array]:
@@ -188,5 +194,5 @@ class OpenVinoEngine:
                 continue
             for reader in given.output(0).get_target_inputs():
                 reader.replace_source_output(results[name].input(0).get_source_output())
-        outputs = [results["maps"], *head.get_results()]
+        outputs = [*(results[name] for name in self._kept), *head.get_results()]
         return openvino.Model(outputs, [*backbone.get_parameters(), *codes], _SEARCH)

@@ -8,7 +8,7 @@ import torch
 from tracker.interface import Frame
 from tracker.models.graphs import BackboneGraph, CodeGraph, HeadGraph
 from tracker.models.siamese import SiameseNetwork
-from tracker.runtime import Array, Code, Seen, stack
+from tracker.runtime import KEPT, Array, Code, Seen, stack
 
 
 class TorchRuntime:
@@ -29,20 +29,21 @@ class TorchRuntime:
         """Return the code of a template crop, see `runtime.Runtime`."""
         if self.network.head is None:
             return ()
-        deep = self._backbone(self._images([crop]))[1]
+        deep = self._backbone(self._images([crop]))[-2]
         return tuple(_array(part) for part in self._code(deep, torch.tensor([size_wh], device=deep.device)))
 
     @torch.inference_mode()
     def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         """Return what is seen in search crops, see `runtime.Runtime`."""
-        maps, *features = self._backbone(self._images(crops))
+        found = dict(zip(self._backbone.outputs, self._backbone(self._images(crops)), strict=True))
+        kept = {name: _array(found[name]) for name in KEPT if name in found}
         if self.network.head is None:
-            return Seen(_array(maps), fine=_array(features[0]))
+            return Seen(fine=_array(found["fine"]), **kept)
         if not codes:
-            return Seen(_array(maps))
-        code = [torch.from_numpy(part).to(maps.device) for part in stack(codes)]
-        scores, *boxes = self._head(*features, *code)
-        return Seen(_array(maps), None, _array(scores), *(_array(part) for part in boxes))
+            return Seen(**kept)
+        code = [torch.from_numpy(part).to(self.network.mean.device) for part in stack(codes)]
+        answers = self._head(found["deep"], found["fine"], *code)
+        return Seen(**kept, **{name: _array(part) for name, part in zip(self._head.outputs, answers, strict=True)})
 
     @torch.inference_mode()
     def embed(self, pooled: Array) -> Array:

@@ -8,9 +8,12 @@ from tests.tolerances import assert_close
 from tracker.data.pairs import Pairs
 from tracker.models.anchors import decode
 from tracker.models.backbones import Features
+from tracker.models.filter_neck import FilterNeck
+from tracker.models.graphs import join
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
-from tracker.training.objectives import rpn_objective, siamfc_objective
+from tracker.training.filter_loss import FilterLoss
+from tracker.training.objectives import FilterTraining, rpn_objective, siamfc_objective
 
 STRIDE = 8
 TEMPLATE, SEARCH = 24, 72  # 3x3 cells on 9x9: a response of 7x7
@@ -203,6 +206,20 @@ def test_rpn_half_precision_gives_nearly_the_same_loss_in_float32(rpn_network: S
     assert half.dtype == torch.float32
     assert half != exact
     assert abs(float(half - exact)) < 0.02 * float(exact)
+
+
+def test_the_filters_loss_is_added_and_reaches_backbone_and_neck(rpn_network: SiameseNetwork) -> None:
+    batch, loss = rpn_pairs(), FilterLoss(16, 3, 0.01, 0.2, 8.0)
+    rpn_network.filter_neck = FilterNeck(32, 6)
+    rpn_network.eval()
+    plain = rpn_objective(16, 8.0, 0.3, None)(rpn_network, batch)
+    both = rpn_objective(16, 8.0, 0.3, None, FilterTraining(loss, 0.5, 2.0))(rpn_network, batch)
+    found = [rpn_network.features(searches) for searches in batch.searches]
+    maps = torch.stack([rpn_network.filter_neck(join(deep, fine, 2.0)) for fine, deep in found])
+    assert_close((both - plain).detach(), 0.5 * loss(maps, batch.boxes, batch.positive).detach(), "float32")
+    (both - plain).backward()
+    for part in (rpn_network.backbone, rpn_network.filter_neck):
+        assert all(p.grad is not None and p.grad.abs().max() > 0 for p in part.parameters())
 
 
 def test_pairs_without_any_object_are_learned_from(rpn_network: SiameseNetwork) -> None:

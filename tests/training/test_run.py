@@ -335,6 +335,45 @@ def test_embedding_head_is_vouched_for_while_the_backbone_keeps_its_weights(
         assert again == [] and weights(tmp_path).metrics == kept
 
 
+def test_filters_neck_is_trained_with_the_head_and_kept_by_the_next_run(data: Path, tmp_path: Path) -> None:
+    recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
+    whole = '["conv1", "layer1", "layer2", "layer3"]'
+    neck = (*shipped(whole), "model.filter_channels=8", "train.filter_weight=0.2", "train.data.negative_share=0.0")
+    for name, start in (("first", init), ("second", tmp_path / "first" / "weights.safetensors")):
+        list(run.train(recipe, data, tmp_path / name, (*neck, f"train.seed={len(name)}"), options(start)))
+    first, second = (weights(tmp_path / name).tensors["filter_neck.project.weight"] for name in ("first", "second"))
+    assert first.shape == (8, 312, 1, 1)
+    # A fresh one would have other directions altogether.
+    cosines = torch.cosine_similarity(first.float().flatten(1), second.float().flatten(1))
+    assert not torch.equal(first, second) and float(cosines.min()) > 0.99
+    tracker = load_tracker(tmp_path / "second" / "weights.safetensors", "cpu", runtime="torch")
+    seen = tracker.localiser.runtime.see([np.zeros((257, 257, 3), np.uint8)], ())
+    assert seen.filtered.shape == (1, 8, 17, 17) and seen.maps.shape == (1, 312, 17, 17)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (("train.filter_weight=1.0",), r"needs the table \[online\] and model.filter_channels"),
+        (
+            ("train.filter_weight=1.0", "model.filter_channels=8", "train.data.searches_per_template=1"),
+            "needs train.data.searches_per_template = 2 or more",
+        ),
+    ],
+)
+def test_filter_that_cannot_be_trained_for_is_refused(
+    data: Path, tmp_path: Path, changes: tuple[str, ...], complaint: str
+) -> None:
+    recipe, init = ROOT / "configs" / "siamrpn_mobile.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
+    with pytest.raises(ValueError, match=f"train.filter_weight {complaint}"):
+        list(run.train(recipe, data, tmp_path, ("model.filter_channels=0", *changes), options(init)))
+
+
+def test_filter_is_not_trained_for_with_another_head(config: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train.filter_weight needs the head rpn or rpn_light, not siamfc"):
+        train(config, data, tmp_path, "train.filter_weight=1.0")
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -20,14 +20,19 @@ class BackboneGraph(nn.Module):
         super().__init__()
         self.network = network
         self.fine_weight = fine_weight
-        head = network.head
-        self.outputs = ("maps", "fine") if head is None else ("maps", "deep", "fine")
+        narrow = () if network.filter_neck is None else ("narrow",)
+        self.outputs = ("maps", *narrow, "fine") if network.head is None else ("maps", *narrow, "deep", "fine")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return maps, deep and fine features, each (N, C, h, w), of pictures (N, S, S, 3) uint8."""
-        features = self.network.features(images.permute(0, 3, 1, 2))
-        maps = join(features.deep, features.fine, self.fine_weight) if self.fine_weight else features.deep
-        return (maps, features.fine) if self.network.head is None else (maps, features.deep, features.fine)
+        """Return the `outputs`, each (N, C, h, w), of pictures (N, S, S, 3) uint8.
+
+        maps: fine and deep features together; narrow: of them what the online filter was trained to read.
+        """
+        network = self.network
+        fine, deep = network.features(images.permute(0, 3, 1, 2))
+        maps = join(deep, fine, self.fine_weight) if self.fine_weight else deep
+        narrow = () if network.filter_neck is None else (network.filter_neck(maps),)
+        return (maps, *narrow, fine) if network.head is None else (maps, *narrow, deep, fine)
 
 
 class CodeGraph(nn.Module):

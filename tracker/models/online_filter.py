@@ -38,8 +38,13 @@ def principal_directions(features: Array, count: int) -> Array:
     return np.ascontiguousarray(directions[:, : -count - 1 : -1])
 
 
-def project(features: Array, projection: Array) -> Array:
-    """Return features (N, C, h, w) in the directions of projection (C, d), each sample with norm 1: (N, d, h, w)."""
+def project(features: Array, projection: Array | None) -> Array:
+    """Return features (N, C, h, w) in the directions of projection (C, d), each sample with norm 1: (N, d, h, w).
+
+    Without a projection they keep their directions.
+    """
+    if projection is None:
+        return _unit(features)
     n, channels, height, width = features.shape
     return _unit((projection.T @ features.reshape(n, channels, -1)).reshape(n, -1, height, width))
 

@@ -31,17 +31,25 @@ class SiameseNetwork(nn.Module):
 
     Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The parts may
     run in bfloat16, each by the type of its weights; features are handed on as float32. A network without a head only
-    embeds. `embedding` turns pooled features into vectors that tell objects apart, where there is one.
+    embeds. `embedding` turns pooled features into vectors that tell objects apart, where there is one, and
+    `filter_neck` narrows joined features to what the online filter reads.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module | None, embedding: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module | None,
+        embedding: nn.Module | None = None,
+        filter_neck: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.embedding = embedding
+        self.filter_neck = filter_neck
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 

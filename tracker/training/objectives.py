@@ -1,6 +1,7 @@
 """What training minimises: a network and a batch of pairs in, one loss out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,12 @@ from torch.nn.functional import smooth_l1_loss
 from tracker.data.pairs import Pairs
 from tracker.models import anchors
 from tracker.models.backbones import FINE_STRIDE, Features
+from tracker.models.graphs import join
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelCode, UpChannelHead
 from tracker.training.distributed import mean_over_ranks
+from tracker.training.filter_loss import FilterLoss
 from tracker.training.losses import anchor_loss, balanced_logistic_loss, generalized_iou, overlap_focal_loss
 from tracker.training.targets import anchor_labels, response_labels
 
@@ -20,6 +23,23 @@ _HARDEST = 64  # negative anchors of a pair that are learned from: most of the t
 _ANCHOR_BOX_WEIGHT = 1.2
 _BEND = 0.1  # of the smooth L1 loss: deltas are shares of the anchor
 _BOX_WEIGHT = 2.0  # the score's loss is about twice the boxes' once both are learned
+
+
+@dataclass(frozen=True, slots=True)
+class FilterTraining:
+    """Say how much the features are trained for the online filter."""
+
+    loss: FilterLoss
+    weight: float  # beside the head's losses
+    fine_weight: float  # of the fine features in the filter's maps
+
+    def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
+        """Return the weighted loss on the features of the searches."""
+        assert network.filter_neck is not None
+        joined = join(search.deep, search.fine, self.fine_weight) if self.fine_weight else search.deep
+        maps: Tensor = network.filter_neck(joined)
+        maps = maps.view(*pairs.positive.shape, *maps.shape[1:])
+        return self.weight * self.loss(maps, pairs.boxes.to(maps.device), pairs.positive.to(maps.device))
 
 
 def siamfc_objective(
@@ -50,12 +70,17 @@ def siamfc_objective(
 
 
 def rpn_objective(
-    stride: int, label_radius: float, label_share: float, autocast_dtype: torch.dtype | None
+    stride: int,
+    label_radius: float,
+    label_share: float,
+    autocast_dtype: torch.dtype | None,
+    filtering: FilterTraining | None = None,
 ) -> Callable[[nn.Module, Pairs], Tensor]:
     """Return the objective of an anchor head: the score is the overlap of the cell's box, the box has the largest GIoU.
 
     stride: of the deep features, pixels. label_radius, label_share: of the positive cells, see
-    `targets.response_labels`. autocast_dtype: for all but the boxes and the losses.
+    `targets.response_labels`. autocast_dtype: for all but the boxes and the losses. filtering: what the features are
+    to be worth to the online filter beside.
     """
 
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
@@ -83,7 +108,8 @@ def rpn_objective(
         # Each object weighs the same, however many cells it has.
         share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
         box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(device)).clamp(min=1)
-        return cls_loss + _BOX_WEIGHT * box_loss
+        loss = cls_loss + _BOX_WEIGHT * box_loss
+        return loss if filtering is None else loss + filtering.of(network, search, pairs)
 
     return objective
 

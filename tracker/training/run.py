@@ -175,7 +175,7 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     dtype = None if inference_dtype(device) == torch.float32 else inference_dtype(device)
     trainer = Trainer(
         network,
-        build_objective(network, settings, dtype),
+        build_objective(network, config, settings, dtype),
         build_optimizer(network, settings),
         _schedule(settings),
         out,
@@ -198,16 +198,22 @@ def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig
 def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
     """Load the weights of a file and, if its run of this configuration is unfinished, go on from its step.
 
-    A model with another head or none, such as a backbone that was trained elsewhere, leaves the head as it is. An
-    embedding head that only one of the two has does not matter: pairs do not train it.
+    A model with another head or none, such as a backbone that was trained elsewhere, leaves the head as it is, and one
+    without the filter's neck leaves that. An embedding head that only one of the two has does not matter: pairs do not
+    train it.
     """
     loaded = checkpoint.load(path)
     here = trainer.network.state_dict()
     embedding = {name: tensor for name, tensor in here.items() if name.startswith("embedding.")}
     there = embedding | {n: t for n, t in loaded.tensors.items() if n in embedding or not n.startswith("embedding.")}
-    if parse(loaded.config).model.head != config.model.head:
-        fresh = {name: tensor for name, tensor in here.items() if name.startswith("head.")}
-        there = fresh | {name: tensor for name, tensor in there.items() if not name.startswith("head.")}
+    before = parse(loaded.config).model
+    for part, kept in (
+        ("head.", before.head == config.model.head),
+        ("filter_neck.", before.filter_channels == config.model.filter_channels),
+    ):
+        if not kept:
+            fresh = {name: tensor for name, tensor in here.items() if name.startswith(part)}
+            there = fresh | {name: tensor for name, tensor in there.items() if not name.startswith(part)}
     for name in sorted(here.keys() | there.keys()):
         sizes = [str(tuple(tensors[name].shape)) if name in tensors else "missing" for tensors in (here, there)]
         if sizes[0] != sizes[1]:

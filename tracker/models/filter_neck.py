@@ -1,0 +1,26 @@
+"""What the filter that is learned online reads of the backbone's features."""
+
+from torch import Tensor, nn
+
+
+class FilterNeck(nn.Module):
+    """Narrow joined features (N, C, h, w) to (N, d, h, w), each sample with norm 1.
+
+    One matrix for all targets, trained for what a filter learned on one picture finds in others
+    (`training.filter_loss`): it keeps what tells things apart, where the principal directions of the first frame keep
+    what holds most energy.
+    """
+
+    def __init__(self, channels: int, narrowed: int) -> None:
+        """Build for features of `channels`."""
+        super().__init__()
+        self.channels = narrowed
+        self.project = nn.Conv2d(channels, narrowed, 1, bias=False)
+        nn.init.orthogonal_(self.project.weight)
+
+    def forward(self, joined: Tensor) -> Tensor:
+        """Return what the filter reads."""
+        # A product of matrices and no convolution, those being what is quantised: few numbers, and all of them count.
+        narrow = (self.project.weight.flatten(1) @ joined.flatten(2)).view(len(joined), -1, *joined.shape[2:])
+        norms: Tensor = narrow.flatten(1).norm(dim=1).clamp(min=1e-12)
+        return narrow / norms.view(-1, 1, 1, 1)
