@@ -236,7 +236,7 @@ def test_index_is_brought_up_to_date(
     said, err = capsys.readouterr()
     assert said == f"9 pictures in {out}: 1 embedded, 8 as they were, 4 gone; 1 cannot be used\n"
     assert err.count("left out: ") == 1 and "1/0.png: it is damaged or not an image" in err
-    assert "new.png" in read_index(out).entries and "3/0.png" not in read_index(out).entries
+    assert "new.png" in read_index(out).names and "3/0.png" not in read_index(out).names
     assert search(model, pictures / "0" / "0.png", "--index", out, "--box", "0,0,90,90", "--threshold", "0") == 0
     assert capsys.readouterr().out.count("same") == 5
 
@@ -256,7 +256,7 @@ def test_index_that_was_stopped_goes_on(
     monkeypatch.setattr(verifier_module, "read_image", read_some)
     assert index(model, pictures, "--out", out) == 130
     assert "stopped early; the same command goes on from here" in capsys.readouterr().err
-    assert len(read_index(out).entries) == 5
+    assert len(read_index(out).names) == 5
     monkeypatch.setattr(verifier_module, "read_image", plain)
     assert index(model, pictures, "--out", out) == 0
     assert "7 embedded, 5 as they were" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The index of a folder's pictures: what is read again, what is found, and what is refused."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -56,7 +57,7 @@ def made(count: int, dimensions: int = 8, seed: int = 0) -> PictureIndex:
     vectors = np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = {f"{at:03d}.png": Entry(Stamp(at, at), vector) for at, vector in enumerate(vectors)}
-    return PictureIndex(Path("pictures"), "a model", vectors[:4], found)
+    return PictureIndex.of(Path("pictures"), "a model", vectors[:4], found)
 
 
 def test_pictures_are_found_to_the_bottom_in_order(folder: Path) -> None:
@@ -98,10 +99,9 @@ def test_picture_that_cannot_be_used_is_passed_over_with_a_reason(folder: Path, 
 @pytest.mark.parametrize("count", [1, 5, 40])
 def test_search_is_that_of_a_plain_loop(count: int) -> None:
     index = made(40)
-    asked = made(1, seed=7).entries["000.png"].vector
-    wanted = sorted(((float(entry.vector @ asked), name) for name, entry in index.entries.items()), reverse=True)[
-        :count
-    ]
+    asked = made(1, seed=7).vectors[0]
+    pictures = zip(index.names, index.vectors, strict=True)
+    wanted = sorted(((float(vector @ asked), name) for name, vector in pictures), reverse=True)[:count]
     found = search(index, asked, count)
     assert [hit.name for hit in found] == [name for _, name in wanted]
     assert [hit.similarity for hit in found] == pytest.approx([similarity for similarity, _ in wanted], abs=1e-6)
@@ -111,22 +111,25 @@ def test_search_is_that_of_a_plain_loop(count: int) -> None:
 
 def test_equal_pictures_come_in_order_of_their_names() -> None:
     index = made(6)
-    same = PictureIndex(index.folder, "", index.probes, dict.fromkeys(index.entries, index.entries["003.png"]))
-    assert [hit.name for hit in search(same, index.entries["003.png"].vector, 3)] == ["000.png", "001.png", "002.png"]
+    entry = index.entries()["003.png"]
+    same = PictureIndex.of(index.folder, "", index.probes, dict.fromkeys(index.names, entry))
+    assert [hit.name for hit in search(same, entry.vector, 3)] == ["000.png", "001.png", "002.png"]
 
 
 def test_index_is_read_as_it_was_written(tmp_path: Path) -> None:
     index = made(3)
-    odd = {"a b/ü.png": index.entries["000.png"], "\udcff.png": index.entries["001.png"]}  # names that are no UTF-8
+    first, second, _ = index.entries().values()
+    odd = {"a b/ü.png": first, "\udcff.png": second}  # names that are no UTF-8
     for kept in (odd, {}):
         path = tmp_path / "index.of.mine"
-        write_index(path, PictureIndex(tmp_path, "a model", index.probes, kept))
+        write_index(path, PictureIndex.of(tmp_path, "a model", index.probes, kept))
         read = read_index(path)
-        assert (read.folder, read.model, list(read.entries)) == (tmp_path, "a model", list(kept))
+        assert (read.folder, read.model, list(read.names)) == (tmp_path, "a model", list(kept))
         assert np.array_equal(read.probes, index.probes)
+        found = read.entries()
         for name, entry in kept.items():
-            assert read.entries[name].stamp == entry.stamp
-            assert np.array_equal(read.entries[name].vector, entry.vector)
+            assert found[name].stamp == entry.stamp
+            assert np.array_equal(found[name].vector, entry.vector)
     assert [file.name for file in tmp_path.iterdir()] == ["index.of.mine"]
 
 
@@ -150,6 +153,9 @@ def test_file_that_is_no_index_is_named(tmp_path: Path) -> None:
         np.savez(file, facts=np.frombuffer(b'{"format": "other"}', np.uint8), probes=0, stamps=0, vectors=0)
     with pytest.raises(ValueError, match="format 'other', not 'siamtrack-index-1'"):
         read_index(path)
+    write_index(path, replace(made(3), names=("a.png", "b.png")))
+    with pytest.raises(ValueError, match=r"\(2 names, \(3, 2\) stamps, \(3, 8\) vectors\)"):
+        read_index(path)
     write_index(path, made(3))
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="is no index of pictures"):
@@ -161,7 +167,7 @@ def test_file_that_is_no_index_is_named(tmp_path: Path) -> None:
 
 
 def test_index_knows_its_model(verifier: Verifier, tmp_path: Path) -> None:
-    index = PictureIndex(tmp_path, "drawn", probe_vectors(verifier), {})
+    index = PictureIndex.of(tmp_path, "drawn", probe_vectors(verifier), {})
     check_model(index, verifier)
     other = load_verifier(write_weights(tmp_path / "other.safetensors", {}, seed=1), "cpu", "torch")
     with pytest.raises(ValueError, match="made with another model, drawn: choose that one, or make the index anew"):

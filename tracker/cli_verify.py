@@ -127,11 +127,11 @@ def index_command(
     verifier = _load(model, device, runtime, threads)
     if known is not None:
         check_model(known, verifier)
-    before = {} if known is None else known.entries
+    before = {} if known is None else known.entries()
     entries, counts, stopped = _embed_all(pictures, verifier, before, quiet)
     kept = {**before, **entries} if stopped else entries
     name = known.model if known else model or DEFAULT_MODEL
-    write_index(out, PictureIndex(folder.absolute(), name, probe_vectors(verifier), dict(sorted(kept.items()))))
+    write_index(out, PictureIndex.of(folder.absolute(), name, probe_vectors(verifier), dict(sorted(kept.items()))))
     gone = len(before.keys() - kept.keys())
     typer.echo(
         f"{len(kept)} pictures in {out}: {counts['embedded']} embedded, {counts['kept']} as they were, {gone} gone; "

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ _PROBE_SIDE = 64  # pixels
 _ALIKE = 0.99  # cosine of a probe's vectors: runtimes and half precision keep .999, another training does not
 
 Vectors = NDArray[np.float32]  # (N, D), each of norm 1
+Stamps = NDArray[np.int64]  # (N, 2), a `Stamp` a row
 
 
 class Stamp(NamedTuple):
@@ -43,7 +44,21 @@ class PictureIndex:
     folder: Path
     model: str
     probes: Vectors
-    entries: Mapping[str, Entry]  # by the path below the folder, with forward slashes
+    names: Sequence[str]  # paths below the folder, with forward slashes
+    stamps: Stamps
+    vectors: Vectors
+
+    @classmethod
+    def of(cls, folder: Path, model: str, probes: Vectors, entries: Mapping[str, Entry]) -> "PictureIndex":
+        """Return the index of pictures by name."""
+        stamps = np.array([entry.stamp for entry in entries.values()], np.int64).reshape(-1, 2)
+        vectors = np.array([entry.vector for entry in entries.values()], np.float32)
+        return cls(folder, model, probes, tuple(entries), stamps, vectors.reshape(len(entries), probes.shape[1]))
+
+    def entries(self) -> dict[str, Entry]:
+        """Return the pictures by name, each as one object: for a search of a million there is no need of them."""
+        rows = zip(self.names, self.stamps.tolist(), self.vectors, strict=True)
+        return {name: Entry(Stamp(*stamp), vector) for name, stamp, vector in rows}
 
 
 class Visit(NamedTuple):
@@ -110,21 +125,21 @@ def visit_pictures(pictures: Mapping[str, Path], verifier: Verifier, known: Mapp
 def search(index: PictureIndex, vector: Embedding, count: int) -> list[Hit]:
     """Return the most similar pictures, the best first; of equal ones in order of the names.
 
-    Raises ValueError for an index without pictures.
+    All are compared: a million takes a twentieth of the time in which they are read (benchmarks/retrieval.md). Raises
+    ValueError for an index without pictures.
     """
-    if not index.entries:
+    if not index.names:
         raise ValueError("the index holds no pictures")
-    names = list(index.entries)
-    similarities = np.stack([entry.vector for entry in index.entries.values()]) @ vector
-    best = np.argsort(-similarities, kind="stable")[:count]
-    return [Hit(names[at], index.folder / names[at], float(similarities[at])) for at in best]
+    similarities = index.vectors @ vector
+    least = np.partition(similarities, -count)[-count] if count < len(similarities) else -np.inf
+    near = np.flatnonzero(similarities >= least)
+    best = near[np.argsort(-similarities[near], kind="stable")[:count]]
+    return [Hit(index.names[at], index.folder / index.names[at], float(similarities[at])) for at in best]
 
 
 def write_index(path: Path, index: PictureIndex) -> None:
     """Write an index in one step: a reader sees the old file or the new one. Raises OSError where it cannot."""
-    facts = {"format": _FORMAT, "folder": str(index.folder), "model": index.model, "names": list(index.entries)}
-    stamps = np.array([entry.stamp for entry in index.entries.values()], np.int64).reshape(-1, 2)
-    vectors = [entry.vector for entry in index.entries.values()]
+    facts = {"format": _FORMAT, "folder": str(index.folder), "model": index.model, "names": list(index.names)}
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:  # a name without .npz stays as it is
@@ -132,8 +147,8 @@ def write_index(path: Path, index: PictureIndex) -> None:
                 file,
                 facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
                 probes=index.probes,
-                stamps=stamps,
-                vectors=np.array(vectors, np.float32).reshape(len(vectors), index.probes.shape[1]),
+                stamps=index.stamps,
+                vectors=index.vectors,
             )
         part.replace(path)
     except OSError as error:
@@ -151,11 +166,10 @@ def read_index(path: Path) -> PictureIndex:
             probes, stamps, vectors = (read[name] for name in ("probes", "stamps", "vectors"))
         if facts["format"] != _FORMAT:
             raise ValueError(f"format {facts['format']!r}, not {_FORMAT!r}")
-        entries = {
-            name: Entry(Stamp(*stamp), vector)
-            for name, stamp, vector in zip(facts["names"], stamps.tolist(), vectors, strict=True)
-        }
-        return PictureIndex(Path(facts["folder"]), facts["model"], probes, entries)
+        names = facts["names"]
+        if stamps.shape != (len(names), 2) or vectors.shape != (len(names), probes.shape[1]):
+            raise ValueError(f"{len(names)} names, {stamps.shape} stamps, {vectors.shape} vectors")
+        return PictureIndex(Path(facts["folder"]), facts["model"], probes, names, stamps, vectors)
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no index of pictures ({error}); siamtrack index makes one") from error
 
