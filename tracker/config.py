@@ -168,7 +168,7 @@ class TrainConfig:
     lr_fall: Literal["geometric", "cosine"] = "geometric"
     optimizer: Literal["sgd", "adamw"] = "sgd"  # `momentum` is of sgd alone
     backbone_lr: float = 1.0  # share of the learning rate
-    frozen: tuple[str, ...] = ()  # parts of the backbone that keep their weights
+    frozen: tuple[str, ...] = ()  # parts of the backbone, or "head", that keep their weights
     clip_norm: float = 0.0  # largest norm of the gradient; 0: as it comes
     ema: float = 0.0  # share of the mean weights that a step keeps; 0: the weights themselves are the result
     filter_weight: float = 0.0  # of the online filter's loss beside the head's, see `training.filter_loss`

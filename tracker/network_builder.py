@@ -80,13 +80,13 @@ def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
     """Return the optimizer of the parts that are not frozen; freezes the others.
 
-    Biases and BatchNorm are not decayed: they set a level, not a pattern.
+    Biases and BatchNorm are not decayed: they set a level, not a pattern. Raises ValueError where nothing is left.
     """
-    parts = dict(network.backbone.named_children())
+    parts = dict(network.backbone.named_children()) | ({"head": network.head} if network.head is not None else {})
     for name in train.frozen:
         if name not in parts:
-            raise ValueError(f"train.frozen names {name!r}; this backbone has {', '.join(parts)}")
-        parts[name].requires_grad_(False)
+            raise ValueError(f"train.frozen names {name!r}; this network has {', '.join(parts)}")
+        parts[name].requires_grad_(False).eval()  # BatchNorm, too, keeps what it knows
     groups = []
     for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0), (network.filter_neck, 1.0)):
         learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
@@ -94,6 +94,8 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
         for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
             if parameters:
                 groups.append({"params": parameters, "weight_decay": decay, "lr_share": lr_share})
+    if not groups:
+        raise ValueError("train.frozen names all that could learn")
     if train.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=train.lr_start)
     return torch.optim.SGD(groups, lr=train.lr_start, momentum=train.momentum)

@@ -351,6 +351,32 @@ def test_filters_neck_is_trained_with_the_head_and_kept_by_the_next_run(data: Pa
     assert seen.filtered.shape == (1, 8, 17, 17) and seen.maps.shape == (1, 312, 17, 17)
 
 
+def test_neck_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Path) -> None:
+    recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
+    before = checkpoint.load(init)
+    frozen = shipped('["conv1", "layer1", "layer2", "layer3", "head"]')
+    narrow = (*frozen, "train.filter_weight=1.0", "model.filter_channels=8", "train.data.negative_share=0.0")
+    list(run.train(recipe, data, tmp_path / "neck", narrow, options(init)))
+    after = weights(tmp_path / "neck")
+    old = {name: tensor for name, tensor in after.tensors.items() if not name.startswith("filter_neck.")}
+    # What BatchNorm knows of the searches is part of it.
+    assert all(torch.equal(tensor, before.tensors[name]) for name, tensor in old.items())
+    assert {name: value for name, value in before.metrics.items() if name.startswith("verify_")} == after.metrics
+    again = (*narrow, "train.seed=9")
+    list(run.train(recipe, data, tmp_path / "again", again, options(tmp_path / "neck" / "weights.safetensors")))
+    first, second = (weights(tmp_path / name).tensors["filter_neck.project.weight"] for name in ("neck", "again"))
+    assert not torch.equal(first, second)
+
+
+def test_network_without_anything_to_learn_is_refused(data: Path, tmp_path: Path) -> None:
+    recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
+    frozen = shipped('["conv1", "layer1", "layer2", "layer3", "head"]')
+    with pytest.raises(ValueError, match="train.frozen names all that could learn"):
+        list(run.train(recipe, data, tmp_path, (*frozen, "model.filter_channels=0"), options(init)))
+    with pytest.raises(ValueError, match="train.frozen names 'layer9'; this network has conv1, .*, head"):
+        list(run.train(recipe, data, tmp_path, shipped('["layer9"]'), options(init)))
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

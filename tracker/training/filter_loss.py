@@ -1,7 +1,7 @@
-"""What features are worth to the filter that is learned online on them: a loss that trains them for it.
+"""What maps are worth to the filter that is learned online on them: a loss that trains the neck that gives them.
 
 The filter of `models.online_filter` is learned on one search crop and applied to another of the same object. It is a
-ridge regression in closed form, so the loss has a gradient with respect to the features of both. Sources: Bertinetto
+ridge regression in closed form, so the loss has a gradient with respect to the maps of both. Sources: Bertinetto
 et al. 2019 (meta-learning with differentiable closed-form solvers), section 3.2; Valmadre et al. 2017 (CFNet) for
 trackers; Bhat et al. 2019 (DiMP), section 3.1, for the hinge on the background.
 """

@@ -27,7 +27,11 @@ _BOX_WEIGHT = 2.0  # the score's loss is about twice the boxes' once both are le
 
 @dataclass(frozen=True, slots=True)
 class FilterTraining:
-    """Say how much the features are trained for the online filter."""
+    """Say how the neck of the online filter is trained.
+
+    The features below it are not: on the training tracks they then find more, on others less
+    (benchmarks/experiments.md).
+    """
 
     loss: FilterLoss
     weight: float  # beside the head's losses
@@ -36,7 +40,8 @@ class FilterTraining:
     def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss on the features of the searches."""
         assert network.filter_neck is not None
-        joined = join(search.deep, search.fine, self.fine_weight) if self.fine_weight else search.deep
+        fine, deep = (part.detach().float() for part in search)
+        joined = join(deep, fine, self.fine_weight) if self.fine_weight else deep
         maps: Tensor = network.filter_neck(joined)
         maps = maps.view(*pairs.positive.shape, *maps.shape[1:])
         return self.weight * self.loss(maps, pairs.boxes.to(maps.device), pairs.positive.to(maps.device))
@@ -79,8 +84,8 @@ def rpn_objective(
     """Return the objective of an anchor head: the score is the overlap of the cell's box, the box has the largest GIoU.
 
     stride: of the deep features, pixels. label_radius, label_share: of the positive cells, see
-    `targets.response_labels`. autocast_dtype: for all but the boxes and the losses. filtering: what the features are
-    to be worth to the online filter beside.
+    `targets.response_labels`. autocast_dtype: for all but the boxes and the losses. filtering: how the neck of the
+    online filter is trained beside.
     """
 
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
