@@ -125,8 +125,8 @@ def visit_pictures(pictures: Mapping[str, Path], verifier: Verifier, known: Mapp
 def search(index: PictureIndex, vector: Embedding, count: int) -> list[Hit]:
     """Return the most similar pictures, the best first; of equal ones in order of the names.
 
-    All are compared: a million takes a twentieth of the time in which they are read (benchmarks/retrieval.md). Raises
-    ValueError for an index without pictures.
+    All are compared, which for a million takes a fraction of the time in which they are read
+    (benchmarks/retrieval.md). Raises ValueError for an index without pictures.
     """
     if not index.names:
         raise ValueError("the index holds no pictures")
