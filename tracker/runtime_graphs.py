@@ -35,6 +35,7 @@ class GraphRuntime:
         self.exported = exported
         self.stride = exported.stride
         self.embeds = EMBEDDING in exported.outputs
+        self._kept = kept(exported)
         self._lock = Lock()  # what an engine hands out is its own, until it is copied
 
     def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
@@ -56,11 +57,11 @@ class GraphRuntime:
         if HEAD in self.exported.outputs and codes:
             parts = [np.repeat(part, len(crops), axis=0) if len(part) < len(crops) else part for part in stack(codes)]
             code = dict(zip(self.exported.outputs[CODE], parts, strict=True))
-            names = (*kept(self.exported), *self.exported.outputs[HEAD])
+            names = (*self._kept, *self.exported.outputs[HEAD])
             found = self.engine.search(_images(crops), code)
             return Seen(**{name: part.copy() for name, part in zip(names, found, strict=True)})
         features = self._embed(crops)
-        wanted = kept(self.exported) if HEAD in self.exported.outputs else (*kept(self.exported), "fine")
+        wanted = self._kept if HEAD in self.exported.outputs else (*self._kept, "fine")
         return Seen(**{name: features[name].copy() for name in wanted})
 
     def embed(self, pooled: Array) -> Array:

@@ -14,13 +14,18 @@ class FilterNeck(nn.Module):
     def __init__(self, channels: int, narrowed: int) -> None:
         """Build for features of `channels`."""
         super().__init__()
-        self.channels = narrowed
         self.project = nn.Conv2d(channels, narrowed, 1, bias=False)
         nn.init.orthogonal_(self.project.weight)
 
     def forward(self, joined: Tensor) -> Tensor:
         """Return what the filter reads."""
         # A product of matrices and no convolution, those being what is quantised: few numbers, and all of them count.
-        narrow = (self.project.weight.flatten(1) @ joined.flatten(2)).view(len(joined), -1, *joined.shape[2:])
-        norms: Tensor = narrow.flatten(1).norm(dim=1).clamp(min=1e-12)
-        return narrow / norms.view(-1, 1, 1, 1)
+        return unit_samples(
+            (self.project.weight.flatten(1) @ joined.flatten(2)).view(len(joined), -1, *joined.shape[2:])
+        )
+
+
+def unit_samples(maps: Tensor) -> Tensor:
+    """Return maps (N, C, h, w), each sample with norm 1; one without energy stays 0."""
+    norms: Tensor = maps.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return maps / norms.view(-1, 1, 1, 1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from tracker.models.backbones import Features
+from tracker.models.filter_neck import unit_samples
 from tracker.models.siamese import SiameseNetwork
 
 
@@ -29,8 +30,9 @@ class BackboneGraph(nn.Module):
         maps: fine and deep features together; narrow: of them what the online filter was trained to read.
         """
         network = self.network
-        fine, deep = network.features(images.permute(0, 3, 1, 2))
-        maps = join(deep, fine, self.fine_weight) if self.fine_weight else deep
+        features = network.features(images.permute(0, 3, 1, 2))
+        fine, deep = features
+        maps = filter_maps(features, self.fine_weight)
         narrow = () if network.filter_neck is None else (network.filter_neck(maps),)
         return (maps, *narrow, fine) if network.head is None else (maps, *narrow, deep, fine)
 
@@ -86,6 +88,11 @@ class EmbeddingGraph(nn.Module):
         return (self.embedding(pooled),)
 
 
+def filter_maps(features: Features, fine_weight: float) -> Tensor:
+    """Return the maps (N, C, h, w) of which the online filter reads: both together, or the deep ones alone for 0."""
+    return join(features.deep, features.fine, fine_weight) if fine_weight else features.deep
+
+
 def join(deep: Tensor, fine: Tensor, fine_weight: float) -> Tensor:
     """Return deep (N, C, h, w) and fine features (N, c, 2h - 1, 2w - 1) as one map (N, C + c, h, w).
 
@@ -93,10 +100,4 @@ def join(deep: Tensor, fine: Tensor, fine_weight: float) -> Tensor:
     the norm 1 and of the fine map the norm `fine_weight`.
     """
     pooled = avg_pool2d(fine, 3, stride=2, padding=1, count_include_pad=False)
-    return torch.cat([_unit(deep), fine_weight * _unit(pooled)], dim=1)
-
-
-def _unit(maps: Tensor) -> Tensor:
-    """Return maps (N, C, h, w), each sample with norm 1; one without energy stays 0."""
-    norms: Tensor = maps.flatten(1).norm(dim=1).clamp(min=1e-12)
-    return maps / norms.view(-1, 1, 1, 1)
+    return torch.cat([unit_samples(deep), fine_weight * unit_samples(pooled)], dim=1)

@@ -69,7 +69,7 @@ def filter_answers(maps: Tensor, labels: Tensor, before: Tensor, kernel: int, ri
     """
     places = unfold(maps, kernel, padding=kernel - 1).transpose(1, 2)  # (N, P, d k k)
     moments = places.transpose(1, 2) @ labels.unsqueeze(2)
-    damped = places.transpose(1, 2) @ places + ridge * torch.eye(places.shape[2]).to(maps)
+    damped = places.transpose(1, 2) @ places + ridge * torch.eye(places.shape[2], dtype=maps.dtype, device=maps.device)
     filters = torch.cholesky_solve(moments, torch.linalg.cholesky(damped))
     peaks = (places @ filters).amax(1).clamp(min=0.1)
     return (places @ filters[before]).squeeze(2) / peaks[before]

@@ -10,7 +10,7 @@ from torch.nn.functional import smooth_l1_loss
 from tracker.data.pairs import Pairs
 from tracker.models import anchors
 from tracker.models.backbones import FINE_STRIDE, Features
-from tracker.models.graphs import join
+from tracker.models.graphs import filter_maps
 from tracker.models.heads import RPNHead, TemplateCode
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelCode, UpChannelHead
@@ -40,9 +40,8 @@ class FilterTraining:
     def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss on the features of the searches."""
         assert network.filter_neck is not None
-        fine, deep = (part.detach().float() for part in search)
-        joined = join(deep, fine, self.fine_weight) if self.fine_weight else deep
-        maps: Tensor = network.filter_neck(joined)
+        fixed = Features(*(part.detach() for part in search))
+        maps: Tensor = network.filter_neck(filter_maps(fixed, self.fine_weight))
         maps = maps.view(*pairs.positive.shape, *maps.shape[1:])
         return self.weight * self.loss(maps, pairs.boxes.to(maps.device), pairs.positive.to(maps.device))
 
