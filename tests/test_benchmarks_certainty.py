@@ -51,6 +51,15 @@ def test_an_object_that_comes_back_elsewhere_is_where_the_truth_says(sequences: 
     assert (found.overlaps[back:] > 0.9).all()
 
 
+def test_what_comes_back_elsewhere_is_not_cut_in_two() -> None:
+    left, middle = np.array([10.0, 5, 30, 20]), np.array([35.0, 5, 30, 20])
+    assert certainty._shift(np.array([left, left]), 100) == 50
+    assert np.isnan(certainty._rolled(middle, 50, 100)).all()
+    assert certainty._shift(np.array([middle, [np.nan] * 4]), 100) == 25  # by 37 it would reach over the edge
+    assert certainty._rolled(middle, 25, 100).tolist() == [60, 5, 30, 20]
+    assert certainty._rolled(middle, 75, 100).tolist() == [10, 5, 30, 20]
+
+
 def known(name: str, overlaps: list[float], lost: list[int]) -> Known:
     count = len(overlaps)
     marks = np.zeros(count, bool)
