@@ -43,7 +43,7 @@ def operations(channels: int, kernel: int) -> dict[str, dict[str, Callable[[], o
     ridge = np.float32(RIDGE) * np.eye(len(matrix), dtype=np.float32)
     t_maps, t_projection, t_sample = (torch.from_numpy(part) for part in (maps, projection, sample))
     t_matrix, t_moment = torch.from_numpy(matrix + ridge), torch.from_numpy(moment).unsqueeze(1)
-    taps = torch.from_numpy(found).view(1, channels, kernel, kernel)
+    taps = torch.from_numpy(found).view(1, kernel, kernel, channels).permute(0, 3, 1, 2).contiguous()
 
     def unfolded() -> object:
         reach = kernel - 1

@@ -77,7 +77,7 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     places: list[tuple[object, str, str]] = [(siamese_tracker, "cut", CROP), (runtime, "see", CASTS)]
     head: list[tuple[object, str, str]] = []
     if isinstance(runtime, GraphRuntime):
-        places.append((runtime.engine, "run", NETWORK))
+        places += [(runtime.engine, "search", NETWORK), (runtime.engine, "run", NETWORK)]
     elif isinstance(runtime, TorchRuntime):
         network = runtime.network
         places.append((network.backbone, "features", FINE))

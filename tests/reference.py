@@ -175,19 +175,19 @@ def balanced_logistic_loss(logits: Float64, labels: Float64) -> float:
 def neighbourhoods(features: Float64, kernel: int, ring: int = 0) -> Float64:
     """Copy the k x k neighbourhood of each cell and of a ring around them, zero outside the map.
 
-    features: (d, h, w); the result has a row of d k k numbers for each of the (h + 2 ring) (w + 2 ring) places.
+    features: (d, h, w); the result has a row of k k d numbers for each of the (h + 2 ring) (w + 2 ring) places.
     """
     features = np.pad(features, ((0, 0), (ring, ring), (ring, ring)))
     channels, height, width = features.shape
     reach = kernel // 2
-    rows = np.zeros((height * width, channels, kernel, kernel))
+    rows = np.zeros((height * width, kernel, kernel, channels))
     for i in range(height):
         for j in range(width):
             for p in range(kernel):
                 for q in range(kernel):
                     y, x = i + p - reach, j + q - reach
                     if 0 <= y < height and 0 <= x < width:
-                        rows[i * width + j, :, p, q] = features[:, y, x]
+                        rows[i * width + j, p, q] = features[:, y, x]
     return rows.reshape(height * width, -1)
 
 

@@ -109,7 +109,7 @@ def test_a_hard_to_see_pattern_is_told_from_a_look_alike_after_learning() -> Non
     answers = model.answer(state, both)[1]
     fixed = online_filter.project(both, state.projection)
     template = fixed[0, :, 7:10, 7:10]
-    plain = online_filter.respond(fixed, template.reshape(-1), 3)[0]
+    plain = online_filter.respond(fixed, template.transpose(1, 2, 0).reshape(-1), 3)[0]
     assert answers[3, 3] / answers[8, 8] < 0.95 * plain[3, 3] / plain[8, 8]
 
 

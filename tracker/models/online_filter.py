@@ -2,7 +2,7 @@
 
 A filter f of k x k cells over d channels answers each place with the inner product of f and the place's neighbourhood.
 Places are all those whose neighbourhood reaches into the map: k // 2 more than its cells on each side, where it goes on
-as zero. Written as rows, the neighbourhoods of one map are U (places, d k k); wanted answers are y (places,).
+as zero. Written as rows, the neighbourhoods of one map are U (places, k k d); wanted answers are y (places,).
 The filter minimises sum |U f - y|^2 + ridge |f|^2 over weighted samples: f = (G + ridge I)^-1 b with G = sum U'U and
 b = sum U'y. Because all places count, an entry of G depends only on the shift between its two taps: G is the map's
 autocorrelation, (2k - 1)^2 blocks of d x d, laid out k^2 x k^2 times. That is all that must be kept of any number of
@@ -63,7 +63,7 @@ def gaussian_labels(centres: Array, cells: int, sigma: Array) -> Array:
 
 
 def normal_equations(features: Array, labels: Array, weights: Array, kernel: int) -> tuple[Array, Array]:
-    """Return the autocorrelation (2k - 1, 2k - 1, d, d) and b (d k k,) of samples (N, d, h, w) with weights (N,).
+    """Return the autocorrelation (2k - 1, 2k - 1, d, d) and b (k k d,) of samples (N, d, h, w) with weights (N,).
 
     labels: (N, h + k - 1, w + k - 1), of all places. See `gram` for the order of the autocorrelation.
     """
@@ -86,22 +86,21 @@ def normal_equations(features: Array, labels: Array, weights: Array, kernel: int
         windows = sliding_window_view(label, (height, width)).reshape(kernel * kernel, -1)
         moment += weight * (windows @ cells.reshape(-1, channels))
     autocorrelation = np.concatenate([below[1:][::-1, ::-1].swapaxes(2, 3), below])
-    return autocorrelation, moment[::-1].T.ravel()
+    return autocorrelation, moment[::-1].ravel()
 
 
 def gram(autocorrelation: Array) -> Array:
-    """Return G (d k k, d k k) from the autocorrelation (2k - 1, 2k - 1, d, d).
+    """Return G (k k d, k k d) from the autocorrelation (2k - 1, 2k - 1, d, d).
 
     Entry [dy + k - 1, dx + k - 1, c, e] of it sums, over the map, channel c times channel e (dy, dx) further on.
     """
     shifts, _, channels, _ = autocorrelation.shape
     kernel = (shifts + 1) // 2
-    at = np.arange(kernel)
-    between = at - at[:, np.newaxis] + kernel - 1  # of two taps
-    block = (between[:, np.newaxis, :, np.newaxis] * shifts + between[np.newaxis, :, np.newaxis, :]).ravel()
-    taps = kernel * kernel
-    blocks = autocorrelation.reshape(shifts * shifts, -1)[block].reshape(taps, taps, channels, channels)
-    matrix: Array = blocks.transpose(2, 0, 3, 1).reshape(channels * taps, channels * taps)
+    down, across, row, item = autocorrelation.strides
+    # Tap by tap the shift between two falls with the first and grows with the second: a view, and one copy of rows.
+    shape = (kernel, kernel, channels, kernel, kernel, channels)
+    blocks = as_strided(autocorrelation[kernel - 1 :, kernel - 1 :], shape, (-down, -across, row, down, across, item))
+    matrix: Array = blocks.reshape(kernel * kernel * channels, -1)
     return matrix
 
 
@@ -117,11 +116,11 @@ def solve(matrix: Array, moment: Array, ridge: float) -> Array:
 
 
 def respond(features: Array, weights: Array, kernel: int) -> Array:
-    """Return the answers (N, h, w) of the filter f (d k k,) to features (N, d, h, w)."""
+    """Return the answers (N, h, w) of the filter f (k k d,) to features (N, d, h, w)."""
     n, channels, height, width = features.shape
     reach = kernel // 2
-    taps = weights.reshape(channels, kernel * kernel)
-    planes = (taps.T @ features.reshape(n, channels, -1)).reshape(n, kernel, kernel, height, width)
+    taps = weights.reshape(kernel * kernel, channels)
+    planes = (taps @ features.reshape(n, channels, -1)).reshape(n, kernel, kernel, height, width)
     answers = np.zeros((n, height + 2 * reach, width + 2 * reach), features.dtype)
     for p in range(kernel):
         for q in range(kernel):  # tap (p, q) of place (y, x) lies on cell (y + p - reach, x + q - reach)
