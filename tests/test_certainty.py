@@ -74,6 +74,27 @@ def test_appearance_is_learned_where_the_place_is_trusted_alone() -> None:
     assert after.recent == pytest.approx(1.0 + 0.25 * (0.1 - 1.0))
 
 
+def test_a_place_is_embedded_every_third_frame_and_where_it_is_in_doubt() -> None:
+    certainty = make(replace(CONFIG, embed_every=3, sure=0.8))
+    state = certainty.start(maps(1, 0), BOX)
+    embedded, similarities = [], []
+    for evidence, shown in [(SURE, maps(3, 4))] * 5 + [(DOUBTFUL, maps(0, 1)), (DOUBTFUL, maps(0, 1))]:
+        found = certainty.judge(state, evidence, shown, BOX)
+        embedded.append(found.embedding is not None)
+        similarities.append(found.similarity)
+        state = certainty.advanced(state, evidence, found)
+    # The first frame's own similarity holds for two frames, that of the third for two more; a doubt is looked into.
+    assert embedded == [False, False, True, False, False, True, True]
+    assert similarities[:2] == [1.0, 1.0] and similarities[2:5] == [pytest.approx(0.6)] * 3
+    assert similarities[5] < 0.6
+
+
+def test_elsewhere_every_place_is_embedded() -> None:
+    certainty = make(replace(CONFIG, embed_every=3, sure=0.0))
+    state = certainty.start(maps(1, 0), BOX)
+    assert certainty.judge_afresh(state, SURE, maps(0, 1), BOX).embedding is not None
+
+
 def test_scores_stay_in_range_for_any_evidence() -> None:
     certainty = make(replace(CONFIG, bias=-800.0, alone=1600.0))
     state = certainty.start(maps(1, 0), BOX)

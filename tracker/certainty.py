@@ -23,6 +23,8 @@ class CertaintyState:
 
     mean: Array  # (D,), of the given box and the places that were trusted, norm 1
     recent: float  # mean of `Evidence.alone`, the older the less
+    similarity: float = 1.0  # of the place that was embedded last
+    age: int = 0  # frames since then
 
 
 class Judgement(NamedTuple):
@@ -30,7 +32,7 @@ class Judgement(NamedTuple):
 
     score: float  # chance that the box overlaps the object by more than half
     similarity: float  # cosine of the place with the target's mean appearance
-    embedding: Array  # (D,), of the place
+    embedding: Array | None  # (D,), of the place; None where it was not embedded
 
 
 class Certainty:
@@ -50,7 +52,14 @@ class Certainty:
         return CertaintyState(embed_box(self.runtime, maps, box_uvwh), recent=1.0)
 
     def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
-        """Return how likely the place shows the object, the frames before it counting as they are known."""
+        """Return how likely the place shows the object, the frames before it counting as they are known.
+
+        A place that is likely by the similarity of a frame shortly before is not embedded again.
+        """
+        if state.age + 1 < self.config.embed_every:
+            kept = self._chance(evidence, state.recent, state.similarity)
+            if kept >= self.config.sure:
+                return Judgement(kept, state.similarity, None)
         return self._judge(state, evidence, state.recent, (maps, box_uvwh))
 
     def judge_afresh(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
@@ -61,17 +70,23 @@ class Certainty:
         """Return the state after a frame; the appearance is learned where the place is trusted."""
         config = self.config
         recent = state.recent + config.rate * (evidence.alone - state.recent)
-        if found.score < config.trust:
-            return replace(state, recent=recent)
-        mean = state.mean + config.appearance_rate * (found.embedding - state.mean)
-        return replace(state, recent=recent, mean=mean / (mean @ mean) ** 0.5)
+        if found.embedding is None:
+            return replace(state, recent=recent, age=state.age + 1)
+        mean = state.mean
+        if found.score >= config.trust:
+            mean = mean + config.appearance_rate * (found.embedding - mean)
+            mean = mean / (mean @ mean) ** 0.5
+        return CertaintyState(mean, recent, found.similarity)
 
     def _judge(
         self, state: CertaintyState, evidence: Evidence, recent: float, place: tuple[Array, _BoxUvwh]
     ) -> Judgement:
-        config = self.config
         embedding = embed_box(self.runtime, *place)
         similarity = float(state.mean @ embedding)
+        return Judgement(self._chance(evidence, recent, similarity), similarity, embedding)
+
+    def _chance(self, evidence: Evidence, recent: float, similarity: float) -> float:
+        config = self.config
         logit = (
             config.bias
             + config.alone * evidence.alone
@@ -79,4 +94,4 @@ class Certainty:
             + config.similarity * similarity
             + config.recent * recent
         )
-        return Judgement((1 + math.tanh(logit / 2)) / 2, similarity, embedding)  # the logistic, without overflow
+        return (1 + math.tanh(logit / 2)) / 2  # the logistic, without overflow

@@ -114,6 +114,8 @@ class ScoreConfig:
     rate: float  # of the mean over the last frames
     trust: float  # chance above which filter and appearance learn
     appearance_rate: float
+    embed_every: int = 1  # frames: in between the last similarity holds, while the chance by it is above `sure`
+    sure: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
