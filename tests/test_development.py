@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -163,9 +164,33 @@ def test_a_peer_without_a_score_says_whether_it_succeeds(monkeypatch: pytest.Mon
     assert [peer.update(frame).score for _ in range(3)] == [1.0, 1.0, 0.0]
 
 
+def test_a_peer_of_another_age_has_no_score_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FakeOpenCVTracker, "getTrackingScore")
+    legacy = SimpleNamespace(TrackerMOSSE=SimpleNamespace(create=FakeOpenCVTracker))
+    monkeypatch.setattr(cv2, "legacy", legacy, raising=False)
+    peer = make_peer("mosse")
+    frame = np.zeros((20, 30, 3), np.uint8)
+    peer.init(frame, Box.from_xywh(1, 1, 4, 4))
+    assert [peer.update(frame).score for _ in range(3)] == [1.0, 1.0, 0.0]
+
+
+def test_the_networks_of_a_peer_are_given_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(cv2, "TrackerVit", SimpleNamespace(create=lambda params: given.append(params.net)))
+    name = "object_tracking_vittrack_2023sep.onnx"
+    with pytest.raises(ValueError, match=f"the vit tracker needs a folder with {name}, got {tmp_path}"):
+        make_peer("vit", tmp_path)
+    (tmp_path / name).touch()
+    make_peer("vit", tmp_path)._create()  # type: ignore[attr-defined]
+    assert given == [str(tmp_path / name)]
+
+
 def test_unknown_and_missing_peers_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="unknown peer 'best'; there are nano, mil, csrt, kcf"):
+    with pytest.raises(ValueError, match="unknown peer 'best'; there are nano, vit, mil, csrt, kcf, mosse"):
         make_peer("best")
+    monkeypatch.delattr(cv2, "legacy", raising=False)
+    with pytest.raises(ValueError, match="has no MOSSE tracker; install opencv-contrib-python"):
+        make_peer("mosse")
     monkeypatch.delattr(cv2, "TrackerCSRT", raising=False)
     with pytest.raises(ValueError, match="has no CSRT tracker; install opencv-contrib-python"):
         make_peer("csrt")

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.test_export import engine_of, fresh
+from tests.test_export import assert_alike, engine_of, fresh
 from tests.videos import paint
 from tracker.export import export
 from tracker.exported import read_card
@@ -47,6 +47,25 @@ def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) 
         error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
         assert 1e-4 < error < 0.1  # it is quantised, and little is lost
         assert runtime.engine.precision.startswith("int8")
+
+
+def test_what_is_not_in_8_bits_may_be_stored_in_half(tmp_path: Path) -> None:
+    network, text = fresh("siamrpn_mobile")
+    data = write_tracks(tmp_path / "data", 16)
+    for name, half in (("whole", False), ("half", True)):
+        export(network, text, tmp_path / name, {}, {}, half)
+        quantise(tmp_path / name, data, tmp_path / f"{name}8")
+    sizes = {
+        part: [(tmp_path / name / f"{part}.onnx").stat().st_size for name in ("whole8", "half8")]
+        for part in ("backbone", "embedding")
+    }
+    assert sizes["embedding"][1] < 0.6 * sizes["embedding"][0]
+    assert sizes["backbone"][1] < 1.05 * sizes["backbone"][0]  # its convolutions are in 8 bits in both
+    pictures = [cv2.resize(paint(Box(128, 128, 60, 60))[:240, :240], (257, 257))]
+    whole, half_too = (
+        engine_of("onnx", tmp_path / name, read_card(tmp_path / name)).see(pictures, ()) for name in ("whole8", "half8")
+    )
+    assert_alike(half_too, whole, 0.1)
 
 
 def test_too_few_tracks_are_refused(tmp_path: Path) -> None:

@@ -13,15 +13,15 @@ def export_command(
         Path | None,
         typer.Option(metavar="DATA", help="Quantise to 8 bits, with ranges seen on the tracks of DATA/tracks.jsonl."),
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the weights in half precision; with --int8, those not in 8 bits.")
+    ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> None:
     """Write a model as ONNX graphs for ONNX Runtime and OpenVINO, and check that they see what torch does."""
     from importlib.util import find_spec
     from tempfile import TemporaryDirectory
 
-    if half and int8 is not None:
-        raise ValueError("give --half or --int8, not both: 8 bits are less than half")
     if find_spec("torch") is None:
         raise ValueError("exporting needs torch: pip install 'siamtrack[export]'")
     import torch
@@ -40,7 +40,7 @@ def export_command(
         export(network, to_toml(config), out, loaded.provenance, loaded.metrics, half)
     else:
         with TemporaryDirectory() as whole:
-            export(network, to_toml(config), Path(whole), loaded.provenance, loaded.metrics)
+            export(network, to_toml(config), Path(whole), loaded.provenance, loaded.metrics, half)
             quantise(Path(whole), int8, out)
     exported = read_card(out)
     size = sum(exported.path(out, graph).stat().st_size for graph in exported.outputs)
