@@ -55,7 +55,7 @@ LAYERS = (
         ),
         *("training.metric_objectives", "encoding"),
     ),
-    ("views", "runtime", "encoder_builder", "result_sheet", "data.track_pool", "data.shards"),
+    ("views", "runtime", "encoder_builder", "result_sheet", "data.track_pool", "data.shards", "average"),
     (
         *(
             "online",

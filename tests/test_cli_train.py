@@ -1,12 +1,15 @@
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tracker import threads
+from tracker import checkpoint, threads
+from tracker.builder import load_tracker
 from tracker.cli import main
 from tracker.training import run
+from tracker.zoo import find_weights
 
 
 @pytest.fixture
@@ -98,3 +101,27 @@ def test_help_says_what_init_does(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for words in ("--init", "unfinished run of the same configuration", "momentum starts afresh"):
         assert words in text
+
+
+def test_a_model_and_what_was_made_of_it_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = checkpoint.load(find_weights("siamrpn_mobile"))
+    tuned = {
+        name: tensor + 1 if name.startswith("head.") and tensor.is_floating_point() else tensor
+        for name, tensor in shipped.tensors.items()
+    }
+    checkpoint.save(tmp_path / "tuned.safetensors", replace(shipped, tensors=tuned))
+    out = tmp_path / "mean.safetensors"
+    files = ["average", "siamrpn_mobile", str(tmp_path / "tuned.safetensors"), "--out", str(out)]
+    assert main([*files, "--share", "0.25"]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"the weights are in {out}"]
+    mean = checkpoint.load(out)
+    for name, tensor in mean.tensors.items():
+        moved = 0.25 if name.startswith("head.") and tensor.is_floating_point() else 0.0
+        assert torch.allclose(tensor.float(), shipped.tensors[name].float() + moved, rtol=1e-2, atol=1e-2)
+    assert load_tracker(out, "cpu", runtime="torch")
+    bare = {name: tensor for name, tensor in tuned.items() if not name.startswith("embedding.")}
+    checkpoint.save(tmp_path / "tuned.safetensors", replace(shipped, tensors=bare))
+    assert main(files) == 0
+    assert "without an embedding head: see siamtrack train-verifier" in capsys.readouterr().err
+    assert main(["average", "nobody", *files[2:]]) == 2
+    assert "unknown model 'nobody'" in capsys.readouterr().err

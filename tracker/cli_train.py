@@ -101,3 +101,23 @@ def train_verifier_command(
     for line in train_verifier(weights, data, out, Recipe(steps=steps, seed=seed), command):
         typer.echo(line, err=True)
     typer.echo(f"the weights are in {out}", err=True)
+
+
+def average_command(
+    first: Annotated[
+        Path, typer.Argument(help="Weight file, or name of a model, such as what a fine-tuning began with")
+    ],
+    second: Annotated[Path, typer.Argument(help="Weight file of the same network, such as the fine-tuned one")],
+    out: Annotated[Path, typer.Option(help="Weight file to write; it tracks with the configuration of SECOND")],
+    share: Annotated[float, typer.Option(help="Of the second file in the mean", min=0, max=1)] = 0.5,
+) -> None:
+    """Take the mean of two runs of one network: after a fine-tuning it keeps more of what was known before."""
+    if find_spec("torch") is None:
+        raise ValueError("averaging needs torch: pip install 'siamtrack[torch]'")
+    from tracker.average import average
+    from tracker.zoo import find_weights
+
+    embeds = average(find_weights(first), find_weights(second), share, out)
+    typer.echo(f"the weights are in {out}", err=True)
+    if not embeds:
+        typer.echo("without an embedding head: see siamtrack train-verifier", err=True)
