@@ -46,12 +46,17 @@ class Way:
 
     name: str
     title: str
+    run: str = "finetuned"  # the training; ways of one name share it
     overrides: tuple[str, ...] = ()
+    share: float = 1.0  # of what was trained in the mean with the model that it began with
 
 
+_FROZEN = ('train.frozen=["conv1", "layer1", "layer2", "layer3"]',)
 WAYS = (
     Way("finetuned", "`configs/finetune.toml`"),
-    Way("head", "the same, the whole backbone frozen", ('train.frozen=["conv1", "layer1", "layer2", "layer3"]',)),
+    Way("mean", f"`siamtrack average` of that and `{DEFAULT_MODEL}`", share=0.5),
+    Way("third", "the same, .3 of what was trained", share=0.3),
+    Way("head", "`configs/finetune.toml`, the whole backbone frozen", "head", _FROZEN),
 )
 
 
@@ -115,13 +120,18 @@ def drawn_keys(boxes: Path) -> list[str]:
 
 def finetune(steps: Steps, work: Path, way: Way) -> Path:
     """Train and export; return the folder of the graphs."""
-    run, graphs = work / "runs" / way.name, work / "graphs" / way.name
+    run, graphs = work / "runs" / way.run, work / "graphs" / way.name
+    start, weights = f"weights/{DEFAULT_MODEL}.safetensors", str(run / "weights.safetensors")
     changes = [word for override in way.overrides for word in ("--set", override)]
     steps.run(
         *("tracker", "train", "configs/finetune.toml", "--data", str(work / "mydata"), "--out", str(run)),
-        *("--init", f"weights/{DEFAULT_MODEL}.safetensors", *changes),
+        *("--init", start, *changes),
     )
-    steps.run("tracker", "export", str(run / "weights.safetensors"), "--out", str(graphs), "--half")
+    if way.share < 1:
+        mean = str(run / f"{way.name}.safetensors")
+        steps.run("tracker", "average", start, weights, "--share", f"{way.share:g}", "--out", mean)
+        weights = mean
+    steps.run("tracker", "export", weights, "--out", str(graphs), "--half")
     return graphs
 
 
@@ -175,7 +185,7 @@ def _table(results: dict[str, dict[str, dict]]) -> Iterator[str]:
 
 
 def _times(steps: Steps, work: Path, way: Way) -> Iterator[str]:
-    run = work / "runs" / way.name
+    run = work / "runs" / way.run
     train = ("tracker", "train", "configs/finetune.toml", "--data", str(work / "mydata"), "--out", str(run))
     yield "| step | time | of all cores |"
     yield "|---|---:|---:|"
@@ -215,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="also write the report to this file, and a picture beside it")
     args = parser.parse_args(argv)
     picture = args.out.with_suffix(".jpg") if args.out else None
-    return publish(report(args.work, args.data, WAYS if args.ways else WAYS[:1], picture), args.out)
+    return publish(report(args.work, args.data, WAYS if args.ways else WAYS[:2], picture), args.out)
 
 
 if __name__ == "__main__":

@@ -42,18 +42,24 @@ def test_report_goes_the_way_of_a_user(tmp_path: Path, monkeypatch: pytest.Monke
                 (tmp_path / "clips" / f"{seed}.mp4").touch()
                 (tmp_path / "clips" / f"{seed}.csv").write_text("frame,x,y,w,h\n0,1,2,3,4\n")
         if words[0] == "benchmarks.development":
-            gain = 0.1 * ("finetuned" in words[words.index("--model") + 1])
+            gain = {"finetuned": 0.1, "mean": 0.05}.get(Path(words[words.index("--model") + 1]).name, 0.0)
             figures = {"success_auc": 0.4 + gain, "precision": 0.5, "auroc": None, "sequences": {}}
             Path(words[-1]).write_text(json.dumps({"sets": {"held": figures} if "--sequences" in words else {}}))
 
     monkeypatch.setattr(Steps, "run", run)
-    lines = list(report(tmp_path, None, WAYS[:1], None))
+    lines = list(report(tmp_path, None, WAYS[:2], None))
     assert [words[1:3] for words in ran].count(("data", "annotate")) == CLIPS
     assert ("data", "check") in [words[1:3] for words in ran]
-    assert [words[1] for words in ran if words[0] == "tracker"][-2:] == ["train", "export"]
+    after = ["train", "export", "train", "average", "export"]  # a step that was done is not done again
+    assert [words[1] for words in ran if words[0] == "tracker"][-5:] == after
+    start = str(Path("weights") / "siamrpn_mobile.safetensors")
+    runs = tmp_path / "runs" / "finetuned"
+    averaged = ("tracker", "average", start, str(runs / "weights.safetensors"), "--share", "0.5")
+    assert (*averaged, "--out", str(runs / "mean.safetensors")) in ran
     assert f"{HELD} other clips" in "\n".join(lines)
     assert "| before: `siamrpn_mobile` | 0.400 / 0.500 | nan |" in lines
     assert "| `configs/finetune.toml` | 0.500 / 0.500 | nan |" in lines
+    assert "| `siamtrack average` of that and `siamrpn_mobile` | 0.450 / 0.500 | nan |" in lines
     assert "| `siamtrack train configs/finetune.toml` | 10 s | 12 s |" in lines
     assert lines[-1] == "| `siamtrack export` | 10 s | 12 s |"
 
