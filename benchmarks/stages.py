@@ -42,7 +42,7 @@ from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime_graphs import GraphRuntime
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
-from tracker.zoo import zoo
+from tracker.zoo import find_graphs, zoo
 
 ASSETS = Path(tracker.__file__).parent / "assets"
 
@@ -266,12 +266,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def report(arguments: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the report, model by model. Raises ValueError for a model that cannot be loaded."""
-    names = arguments.model or [card.name for card in zoo()]
-    followers = {
-        f"{name}, {runtime}": load_tracker(name, "cpu", runtime=runtime)
-        for name in names
-        for runtime in arguments.runtime or ("torch", "openvino")
-    }
+    runtimes = arguments.runtime or ("torch", "openvino")
+    asked = [(name, runtime) for name in arguments.model or () for runtime in runtimes]
+    if not arguments.model:  # a model that ships without graphs runs in torch alone
+        shipped = [(card.name, runtime) for card in zoo() for runtime in runtimes]
+        asked = [(name, runtime) for name, runtime in shipped if runtime == "torch" or find_graphs(name)]
+    followers = {f"{name}, {runtime}": load_tracker(name, "cpu", runtime=runtime) for name, runtime in asked}
     frames, boxes = clip(arguments.size_wh)
     yield "# Stages of an update\n"
     command = f"python -m benchmarks.stages --updates {arguments.updates} --out benchmarks/stages.md"

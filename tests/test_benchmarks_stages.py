@@ -2,6 +2,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -189,3 +190,22 @@ def test_judging_is_a_stage_of_the_default_model() -> None:
     figures = stages.measure(follower, frames, boxes, updates=2)
     assert stages.stage_names(follower)[-3:] == ["certainty", "decode", "rest"]
     assert len(figures.stages["certainty"]) == 2
+
+
+def test_a_model_that_ships_without_graphs_runs_in_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(name: str, device: str, runtime: str) -> object:
+        loaded.append((name, runtime))
+        return object()
+
+    def measure(*_: object) -> None:
+        raise ValueError("enough")
+
+    cards = [SimpleNamespace(name=name) for name in ("siamrpn_alexnet", "mobilenetv3_online")]
+    monkeypatch.setattr(stages, "zoo", lambda: cards)
+    monkeypatch.setattr(stages, "find_graphs", lambda name: None if name == "siamrpn_alexnet" else Path(name))
+    monkeypatch.setattr(stages, "load_tracker", load)
+    monkeypatch.setattr(stages, "measure", measure)
+    assert stages.main([]) == 2
+    assert loaded == [("siamrpn_alexnet", "torch"), ("mobilenetv3_online", "torch"), ("mobilenetv3_online", "openvino")]
