@@ -1,7 +1,8 @@
 """Measure whether a tracker knows when it is lost, and fit the table [score] that makes it know.
 
     python -m benchmarks.certainty --data DIR --model NAME [--set a.b=c] [--workers 2] [--plot P.png] [--out R.md]
-    python -m benchmarks.certainty --data DIR --model NAME --set recovery=false --kinds whole starts splices --fit
+    python -m benchmarks.certainty --data DIR --model NAME --set recovery=false --set score.embed_every=1
+        --kinds whole starts splices --fit
 
 Four kinds of videos are made of the development sequences (see benchmarks/development.py):
 - "whole": each from its first frame.

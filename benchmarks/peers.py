@@ -72,7 +72,7 @@ class OpenCVTracker:
 def _with_networks(name: str, files: Path | None) -> Callable[[], Any]:
     names = _FILES[name]
     if files is None or not all((files / each).is_file() for each in names):
-        raise ValueError(f"the {name} tracker needs a folder with {' and '.join(names)}, got {files}")
+        raise ValueError(f"the {name} tracker needs a folder with {' and '.join(names)}, got {files and files.name}")
     paths = [str(files / each) for each in names]
     if name == "nano":
         nano = cv2.TrackerNano_Params()

@@ -51,7 +51,7 @@ PROJECTION, PEAK, CORRECTION = "projection", "response, peak", "box correction"
 NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
 NETWORK = "network"  # all of it, where it runs as graphs
 JOIN, CORRELATION, HEAD, DECODE = "joined maps", "correlation", "head", "decode"
-CERTAINTY = "certainty"  # pooling and judging; the embedding is part of the network where that runs as graphs
+CERTAINTY = "certainty"  # pooling, embedding and judging
 REST, UPDATE, INIT = "rest", "update", "init"
 
 PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
@@ -77,7 +77,9 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     places: list[tuple[object, str, str]] = [(siamese_tracker, "cut", CROP), (runtime, "see", CASTS)]
     head: list[tuple[object, str, str]] = []
     if isinstance(runtime, GraphRuntime):
-        places += [(runtime.engine, "search", NETWORK), (runtime.engine, "run", NETWORK)]
+        places.append((runtime.engine, "search", NETWORK))
+        if not isinstance(localiser, RPNLocaliser):  # of which an update runs the embedding alone beside a search
+            places.append((runtime.engine, "run", NETWORK))
     elif isinstance(runtime, TorchRuntime):
         network = runtime.network
         places.append((network.backbone, "features", FINE))

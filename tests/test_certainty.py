@@ -75,7 +75,7 @@ def test_appearance_is_learned_where_the_place_is_trusted_alone() -> None:
 
 
 def test_a_place_is_embedded_every_third_frame_and_where_it_is_in_doubt() -> None:
-    certainty = make(replace(CONFIG, embed_every=3, sure=0.8))
+    certainty = make(replace(CONFIG, embed_every=3, embed_below=0.8))
     state = certainty.start(maps(1, 0), BOX)
     embedded, similarities = [], []
     for evidence, shown in [(SURE, maps(3, 4))] * 5 + [(DOUBTFUL, maps(0, 1)), (DOUBTFUL, maps(0, 1))]:
@@ -89,8 +89,15 @@ def test_a_place_is_embedded_every_third_frame_and_where_it_is_in_doubt() -> Non
     assert similarities[5] < 0.6
 
 
+def test_a_place_that_was_found_again_is_embedded_at_once() -> None:
+    certainty = make(replace(CONFIG, embed_every=3, embed_below=0.0))
+    state = certainty.start(maps(1, 0), BOX)
+    assert certainty.judge(state, SURE, maps(0, 1), BOX).embedding is None
+    assert certainty.judge(certainty.elsewhere(state), SURE, maps(0, 1), BOX).embedding is not None
+
+
 def test_elsewhere_every_place_is_embedded() -> None:
-    certainty = make(replace(CONFIG, embed_every=3, sure=0.0))
+    certainty = make(replace(CONFIG, embed_every=3, embed_below=0.0))
     state = certainty.start(maps(1, 0), BOX)
     assert certainty.judge_afresh(state, SURE, maps(0, 1), BOX).embedding is not None
 

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from tests.test_export import assert_alike, engine_of, fresh
 from tests.videos import paint
+from tracker import quantise as quantise_module
 from tracker.export import export
 from tracker.exported import read_card
 from tracker.geometry import Box
@@ -47,6 +49,27 @@ def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) 
         error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
         assert 1e-4 < error < 0.1  # it is quantised, and little is lost
         assert runtime.engine.precision.startswith("int8")
+
+
+def test_one_extreme_crop_does_not_set_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, text = fresh("mobilenetv3_online")
+    export(network, text, tmp_path / "whole", {}, {})
+    data = write_tracks(tmp_path / "data", 16)
+    plain = [{"images": np.full((1, 65, 65, 3), 120, np.uint8)}] * 15
+    extreme = np.random.default_rng(0).choice([0, 255], (1, 65, 65, 3)).astype(np.uint8)
+    largest = []
+    for name, crops in (("plain", plain), ("mixed", [*plain, {"images": extreme}]), ("wild", [{"images": extreme}])):
+        monkeypatch.setattr(quantise_module, "_watch", lambda *_, crops=crops: crops)
+        quantise(tmp_path / "whole", data, tmp_path / name)
+        largest.append(max(_input_scales(tmp_path / name / "backbone.onnx")))
+    assert largest[0] < largest[1] < 0.5 * largest[2]
+
+
+def _input_scales(path: Path) -> list[float]:
+    """Return the steps of all tensors that are quantised while the graph runs."""
+    graph = onnx.load(path).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return [float(values[node.input[1]].max()) for node in graph.node if node.op_type == "QuantizeLinear"]
 
 
 def test_what_is_not_in_8_bits_may_be_stored_in_half(tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ class OneBrightSpot:
         self.looks += len(crops)
         return Seen(np.stack([crop.transpose(2, 0, 1)[:1] / 255.0 for crop in crops]))
 
+    def regained(self, model: str) -> str:
+        return model
+
     def look(self, model: str, seen: Seen, size_wh: tuple[float, float]) -> Candidate:
         map_ = seen.maps[0, 0]
         row, column = np.unravel_index(int(map_.argmax()), map_.shape)

@@ -55,7 +55,7 @@ _FROZEN = ('train.frozen=["conv1", "layer1", "layer2", "layer3"]',)
 WAYS = (
     Way("finetuned", "`configs/finetune.toml`"),
     Way("mean", f"`siamtrack average` of that and `{DEFAULT_MODEL}`", share=0.5),
-    Way("third", "the same, .3 of what was trained", share=0.3),
+    Way("less", "the same, .3 of what was trained", share=0.3),
     Way("head", "`configs/finetune.toml`, the whole backbone frozen", "head", _FROZEN),
 )
 
@@ -119,7 +119,7 @@ def drawn_keys(boxes: Path) -> list[str]:
 
 
 def finetune(steps: Steps, work: Path, way: Way) -> Path:
-    """Train and export; return the folder of the graphs."""
+    """Train, average where the way does, and export; return the folder of the graphs."""
     run, graphs = work / "runs" / way.run, work / "graphs" / way.name
     start, weights = f"weights/{DEFAULT_MODEL}.safetensors", str(run / "weights.safetensors")
     changes = [word for override in way.overrides for word in ("--set", override)]
@@ -157,7 +157,8 @@ def report(work: Path, data: Path | None, ways: Sequence[Way], picture: Path | N
     results |= {way.title: measure(steps, work, str(graphs[way]), data) for way in ways}
     yield "# Fine-tuning on five clips"
     yield ""
-    command = "python -m tools.finetune_example --data DEVELOPMENT --ways --out benchmarks/finetune.md"
+    words = [*(["--data", "DEVELOPMENT"] if data else []), *(["--ways"] if ways == WAYS else [])]
+    command = " ".join(["python -m tools.finetune_example", *words, "--out benchmarks/finetune.md"])
     yield f"Written by `{command}`, which says how to read it. `make finetune` does it without the development sets."
     yield ""
     yield f"{machine()} Tracked in OpenVINO; {CLIPS} clips to learn from, {HELD} others to measure on."

@@ -9,7 +9,7 @@ from tracker import checkpoint
 
 
 def average(first: Path, second: Path, share: float, out: Path) -> bool:
-    """Write first + share * (second - first) of two weight files; return whether the embedding head is in it.
+    """Write first + share * (second - first) of two weight files; return False where an embedding head was left out.
 
     Configuration and tensors that are no weights are the second file's; the provenance names both. An embedding head
     reads the features of one backbone: it stays where both files hold the same one, as a model and what was fine-tuned

@@ -58,9 +58,13 @@ class Certainty:
         """
         if state.age + 1 < self.config.embed_every:
             kept = self._chance(evidence, state.recent, state.similarity)
-            if kept >= self.config.sure:
+            if kept >= self.config.embed_below:
                 return Judgement(kept, state.similarity, None)
         return self._judge(state, evidence, state.recent, (maps, box_uvwh))
+
+    def elsewhere(self, state: CertaintyState) -> CertaintyState:
+        """Return the state for a place that was found again: it is embedded, whatever another place looked like."""
+        return replace(state, age=self.config.embed_every)
 
     def judge_afresh(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
         """Return the same for a place elsewhere, of which the frames before say nothing."""

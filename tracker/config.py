@@ -114,8 +114,8 @@ class ScoreConfig:
     rate: float  # of the mean over the last frames
     trust: float  # chance above which filter and appearance learn
     appearance_rate: float
-    embed_every: int = 1  # frames: in between the last similarity holds, while the chance by it is above `sure`
-    sure: float = 0.8
+    embed_every: int = 1  # frames: in between the last similarity holds, unless the chance by it is below
+    embed_below: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

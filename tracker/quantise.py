@@ -1,7 +1,7 @@
 """Quantise an exported backbone to int8: its convolutions compute in 8 bits, with ranges seen on real crops.
 
-A range goes from the mean of the crops' smallest values to the mean of their largest. What one crop in a hundred
-reaches is cut off, so that the steps are fine where the others are: the features of ResNet-18 then differ by .08 of
+A range goes from the mean of the crops' smallest values to the mean of their largest. What the more extreme crops
+reach is cut off, so that the steps are fine where most values are: the features of ResNet-18 then differ by .08 of
 their norm from those in float32, with the extremes of all crops by .13 (benchmarks/experiments.md).
 The head stays as it is: its maps are small differences of large sums, and in 8 bits siamrpn_resnet18 lost .09 of its
 success AUC on the OTB seven for half a millisecond (benchmarks/experiments.md).

@@ -28,6 +28,9 @@ class Seeker(Protocol):
     def look(self, model: Any, seen: Seen, size_wh: tuple[float, float]) -> Candidate:  # noqa: ANN401
         """Return the best place in one region for an object of about that size, crop pixels; its score is a chance."""
 
+    def regained(self, model: Any) -> Any:  # noqa: ANN401
+        """Return the model, of when the object was last sure, for the place where it was found."""
+
 
 class Sighting(NamedTuple):
     """Hold a place, frame pixels, and the chance that the lost object is there."""

@@ -117,6 +117,11 @@ class RPNLocaliser:
         found = self.certainty.judge_afresh(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
         return replace(candidate, score=found.score)
 
+    def regained(self, model: RPNState) -> RPNState:
+        """Return the model for an object that was found elsewhere."""
+        assert self.certainty is not None and model.certainty is not None
+        return replace(model, certainty=self.certainty.elsewhere(model.certainty))
+
     def _answer(self, model: RPNState, seen: Seen) -> tuple[Proposals, Array]:
         """Return what head and filter answer together in each cell, and what the filter may learn from."""
         assert seen.scores is not None and seen.boxes is not None

@@ -87,7 +87,7 @@ class SiameseTracker:
             found = self.recovery.search(frame, state.fill, sure.box, sure.model, sure.lost_frames - 1)
             if found is not None and found.score > score:  # it stays lost until the next frame confirms the place
                 box, score = found.box.held_in(frame.shape[:2]), found.score
-                state = replace(state, box=box, model=sure.model)
+                state = replace(state, box=box, model=self.recovery.seeker.regained(sure.model))
         self.state = state
         return Prediction(box.clipped(frame.shape[:2]), score, state.lost)
 
