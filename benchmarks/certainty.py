@@ -73,6 +73,7 @@ class _Recorder:
         self.start = certainty.start
         self.judge_afresh = certainty.judge_afresh
         self.advanced = certainty.advanced
+        self.elsewhere = certainty.elsewhere
         self.last = np.full(len(_WEIGHTS), np.nan)
 
     def judge(

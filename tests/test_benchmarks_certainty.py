@@ -6,6 +6,7 @@ import pytest
 from benchmarks import certainty
 from benchmarks.certainty import GAP, Known, fit, fit_logistic, judge_splices, make_videos, watch
 from tests.drawn_sequences import SquareTracker, moving, write_otb
+from tracker.certainty import Certainty
 from tracker.data.otb import read_otb
 from tracker.data.sequence import Sequence
 
@@ -58,6 +59,14 @@ def test_what_comes_back_elsewhere_is_not_cut_in_two() -> None:
     assert certainty._shift(np.array([middle, [np.nan] * 4]), 100) == 25  # by 37 it would reach over the edge
     assert certainty._rolled(middle, 25, 100).tolist() == [60, 5, 30, 20]
     assert certainty._rolled(middle, 75, 100).tolist() == [10, 5, 30, 20]
+
+
+def test_the_recorder_does_all_that_it_records() -> None:
+    tracker = certainty.make_tracker("siamrpn_mobile", (), "onnx")
+    recorder = tracker.localiser.certainty  # type: ignore[attr-defined]
+    assert isinstance(recorder, certainty._Recorder)
+    public = [name for name in vars(Certainty) if not name.startswith("_")]
+    assert "elsewhere" in public and all(callable(getattr(recorder, name)) for name in public)
 
 
 def known(name: str, overlaps: list[float], lost: list[int]) -> Known:
