@@ -109,6 +109,11 @@ def test_scores_stay_in_range_for_any_evidence() -> None:
         assert 0 <= certainty.judge(state, Evidence(alone, 0.0), maps(1, 0), BOX).score <= 1
 
 
+def test_frames_between_two_embeddings_are_counted_from_one() -> None:
+    with pytest.raises(ValueError, match="score.embed_every must be 1 frame or more, got 0"):
+        make(replace(CONFIG, embed_every=0))
+
+
 def test_a_network_that_does_not_embed_is_refused() -> None:
     with pytest.raises(ValueError, match="train-verifier"):
         Certainty(BlindRuntime(), CONFIG)  # type: ignore[arg-type]

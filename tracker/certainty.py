@@ -39,11 +39,13 @@ class Certainty:
     """Judge places by logistic regression on the evidence; stateless beside its settings."""
 
     def __init__(self, runtime: Runtime, config: ScoreConfig) -> None:
-        """Take the network, which must embed. Raises ValueError where it does not."""
+        """Take the network, which must embed. Raises ValueError where it does not, and for frames that are none."""
         if not runtime.embeds:
             raise ValueError(
                 "the table [score] needs a network with an embedding head: siamtrack train-verifier makes it"
             )
+        if config.embed_every < 1:
+            raise ValueError(f"score.embed_every must be 1 frame or more, got {config.embed_every}")
         self.runtime = runtime
         self.config = config
 
