@@ -21,12 +21,10 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from benchmarks.report import publish
+from benchmarks.sequences import judge, trained
 from tracker.data.labelled import LabelledSamples
 from tracker.data.omniglot import read_omniglot
-from tracker.encoder_builder import load_encoder
 from tracker.encoding import embed_views
-from tracker.training.encoder_run import train_encoder
-from tracker.verification import area, equal_error_rate, roc_curve
 
 _KNOWN = 7  # digits below it
 _CELLS = 8
@@ -48,8 +46,8 @@ width = 32
 dimensions = 256
 metric = "cosine"
 [train]
-steps = STEPS
-classes = CLASSES
+steps = 8000
+classes = 32
 samples = 4
 loss = "supervised_contrastive"
 lr_start = 0.003
@@ -106,11 +104,8 @@ def _write(path: Path, image: NDArray[np.uint8]) -> None:
 
 def _rows(name: str, data: Path, steps: int) -> Iterator[str]:
     classes = min(32, 4 * sum(1 for _ in data.iterdir()))  # a batch may not have more than there are
-    config = data.with_suffix(".toml")
-    config.write_text(_CONFIG.replace("STEPS", str(steps)).replace("CLASSES", str(classes)), encoding="utf-8")
-    for _ in train_encoder(config, data, data.with_suffix(".run"), (), threads=1):
-        pass
-    network, chosen = load_encoder(data.with_suffix(".run") / "weights.safetensors")
+    overrides = (f"train.steps={steps}", f"train.classes={classes}")
+    network, chosen = trained(_CONFIG, data, data.with_suffix(".run"), overrides)
     digits = load_digits()
     for views in (0, _VIEWS):
         cells = []
@@ -120,11 +115,7 @@ def _rows(name: str, data: Path, steps: int) -> Iterator[str]:
                 for image in digits.images[asked]
             ]
             vectors = embed_views(network, pictures, chosen.train.distortion, views).double().numpy()  # type: ignore[arg-type]
-            first, second = np.triu_indices(len(vectors), 1)
-            likeness = (vectors @ vectors.T)[first, second]
-            same = digits.target[asked][first] == digits.target[asked][second]
-            curve = roc_curve(likeness[same], likeness[~same])
-            cells += [f"{area(curve):.3f}", f"{equal_error_rate(curve):.3f}"]
+            cells += [f"{figure:.3f}" for figure in judge(vectors, digits.target[asked])]
         yield f"| {name} | {steps} | {views} | {' | '.join(cells)} |"
 
 

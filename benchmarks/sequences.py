@@ -21,7 +21,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import cv2
@@ -32,7 +32,9 @@ from numpy.typing import NDArray
 from benchmarks.report import publish
 from tracker.data.tracks import ObjectTrack, TrackFrame, read_tracks
 from tracker.encoder_builder import is_sequential, load_encoder, read_samples
+from tracker.encoder_config import EncoderConfig
 from tracker.encoding import embed_samples
+from tracker.models.encoders import SiameseEncoder
 from tracker.training.encoder_run import train_encoder
 from tracker.verification import area, equal_error_rate, roc_curve
 
@@ -150,13 +152,20 @@ def mean_and_spread(sequences: list[NDArray[np.float32]]) -> NDArray[np.float64]
     return (facts - facts.mean(0)) / np.maximum(facts.std(0), 1e-9)
 
 
+def trained(
+    config: str, data: Path, out: Path, overrides: tuple[str, ...] = ()
+) -> tuple[SiameseEncoder[Any], EncoderConfig]:
+    """Train an encoder of a configuration (TOML) on the classes below `data` in the folder `out`, and return it."""
+    path = out.with_suffix(".toml")
+    path.write_text(config, encoding="utf-8")
+    for _ in train_encoder(path, data, out, overrides, threads=1):
+        pass
+    return load_encoder(out / "weights.safetensors")
+
+
 def _trained(recipe: Recipe, root: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Train on the classes below root / "known"; return vectors and labels of those below root / "held"."""
-    path = root / f"{recipe.encoder}-{recipe.loss}.toml"
-    path.write_text(_CONFIG.format(recipe), encoding="utf-8")
-    for _ in train_encoder(path, root / "known", path.with_suffix(""), (), threads=1):
-        pass
-    network, config = load_encoder(path.with_suffix("") / "weights.safetensors")
+    network, config = trained(_CONFIG.format(recipe), root / "known", root / f"{recipe.encoder}-{recipe.loss}")
     samples = read_samples(config, root / "held")
     return embed_samples(network, samples.values, is_sequential(config)).double().numpy(), samples.labels
 

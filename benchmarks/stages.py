@@ -269,11 +269,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def report(arguments: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the report, model by model. Raises ValueError for a model that cannot be loaded."""
     runtimes = arguments.runtime or ("torch", "openvino")
-    asked = [(name, runtime) for name in arguments.model or () for runtime in runtimes]
-    if not arguments.model:  # a model that ships without graphs runs in torch alone
-        shipped = [(card.name, runtime) for card in zoo() for runtime in runtimes]
-        asked = [(name, runtime) for name, runtime in shipped if runtime == "torch" or find_graphs(name)]
-    followers = {f"{name}, {runtime}": load_tracker(name, "cpu", runtime=runtime) for name, runtime in asked}
+    names = arguments.model or [card.name for card in zoo()]
+    followers = {
+        f"{name}, {runtime}": load_tracker(name, "cpu", runtime=runtime)
+        for name in names
+        for runtime in runtimes
+        if arguments.model or runtime == "torch" or find_graphs(name)  # one that ships without graphs runs in torch
+    }
     frames, boxes = clip(arguments.size_wh)
     yield "# Stages of an update\n"
     command = f"python -m benchmarks.stages --updates {arguments.updates} --out benchmarks/stages.md"

@@ -84,7 +84,6 @@ def test_the_report_has_a_row_for_each_encoder(tracks: Path, tmp_path: Path, mon
             ]
             archive.writestr(f"P/P_{part}.ts", HEADER + "\n".join(lines))
     monkeypatch.setattr(sequences, "_SETS", ("P",))
-    monkeypatch.setattr(sequences, "_LOSSES", ("triplet", "supervised_contrastive"))
     monkeypatch.setattr(sequences, "_BATCH", (4, 2))
     out = tmp_path / "report.md"
     arguments = ["--series", str(tmp_path / "sets.zip"), "--tracks", str(tracks), "--steps", "30", "--clip-steps", "30"]

@@ -46,7 +46,7 @@ class Way:
 
     name: str
     title: str
-    run: str = "finetuned"  # the training; ways of one name share it
+    run: str = "finetuned"  # the training; ways with the same one share it
     overrides: tuple[str, ...] = ()
     share: float = 1.0  # of what was trained in the mean with the model that it began with
 
