@@ -75,7 +75,7 @@ LAYERS = (
     ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views", "data.pack", "data.shard_pairs"),
     ("models.siamese", "data.layouts", "data.shard_check", "training.board", "workers", "batch_folder"),
     ("localisers", "rpn_localiser", "models.graphs", "ray_workers"),
-    ("runtime_torch", "runtime_graphs", "training.objectives"),
+    ("runtime_torch", "runtime_graphs", "training.objectives", "training.teacher"),
     ("siamese_tracker",),
     ("network_builder", "export", "evaluation"),
     ("builder",),

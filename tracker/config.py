@@ -174,6 +174,8 @@ class TrainConfig:
     clip_norm: float = 0.0  # largest norm of the gradient; 0: as it comes
     ema: float = 0.0  # share of the mean weights that a step keeps; 0: the weights themselves are the result
     filter_weight: float = 0.0  # of the online filter's loss beside the head's, see `training.filter_loss`
+    teacher: str = ""  # a model of the zoo or a weight file, from whose features the backbone learns beside the pairs
+    teacher_weight: float = 0.0  # of what it teaches beside the head's loss, see `training.teacher`
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +250,7 @@ def _toml_key(key: str) -> str:
 
 
 def _toml(value: str | float | tuple[str, ...]) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str | tuple):
-        return json.dumps(value, ensure_ascii=False)
-    return repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | str | tuple) else repr(value)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

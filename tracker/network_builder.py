@@ -16,7 +16,8 @@ from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
 from tracker.training.filter_loss import FilterLoss
-from tracker.training.objectives import FilterTraining, rpn_objective, siamfc_objective, up_channel_objective
+from tracker.training.objectives import Beside, FilterTraining, rpn_objective, siamfc_objective, up_channel_objective
+from tracker.training.teacher import TeacherTraining
 from tracker.zoo import find_weights
 
 AnyBackbone = SiamFCAlexNet | ResNet18 | MobileNetV3Small
@@ -106,16 +107,28 @@ def build_objective(
 ) -> Callable[[nn.Module, Pairs], Tensor]:
     """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32.
 
-    Raises ValueError where the online filter is to be trained for but cannot be.
+    Raises ValueError where the online filter is to be trained for, or a teacher to be learned from, but cannot be.
     """
-    if isinstance(network.head, RPNHead):
-        filtering = _filter_training(network.stride, config, train) if train.filter_weight else None
-        return rpn_objective(network.stride, train.label_radius, train.label_share, dtype, filtering)
+    beside: list[Beside] = [] if train.teacher_weight == 0 else [_teacher_training(network, train)]
     if train.filter_weight:
-        raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
+        if not isinstance(network.head, RPNHead):
+            raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
+        beside.append(_filter_training(network.stride, config, train))
+    if isinstance(network.head, RPNHead):
+        return rpn_objective(network.stride, train.label_radius, train.label_share, dtype, beside)
     if isinstance(network.head, UpChannelHead):
-        return up_channel_objective(dtype)
-    return siamfc_objective(network.stride, train.label_radius, dtype)
+        return up_channel_objective(dtype, beside)
+    return siamfc_objective(network.stride, train.label_radius, dtype, beside)
+
+
+def _teacher_training(network: SiameseNetwork, train: TrainConfig) -> TeacherTraining:
+    if not train.teacher:
+        raise ValueError("train.teacher_weight needs train.teacher, the name of a model or a weight file")
+    if train.search_size % 2 == 0:
+        raise ValueError(f"train.search_size must be odd to learn from a teacher, got {train.search_size}")
+    device = next(network.parameters()).device
+    teacher, config = load_network(train.teacher, str(device))
+    return TeacherTraining(teacher.requires_grad_(False), config.fine_weight, train.teacher_weight)
 
 
 def _filter_training(stride: int, config: Config, train: TrainConfig) -> FilterTraining:

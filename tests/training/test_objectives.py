@@ -31,6 +31,11 @@ class Backbone(nn.Module):
         features: Tensor = self.layers(images)
         return features
 
+    def features(self, images: Tensor) -> Features:
+        """Return the same map twice."""
+        deep = self(images)
+        return Features(deep, deep)
+
 
 @pytest.fixture
 def network() -> SiameseNetwork:
@@ -213,7 +218,7 @@ def test_the_filters_loss_is_added_and_reaches_the_neck_alone(rpn_network: Siame
     rpn_network.filter_neck = FilterNeck(32, 6)
     rpn_network.eval()
     plain = rpn_objective(16, 8.0, 0.3, None)(rpn_network, batch)
-    both = rpn_objective(16, 8.0, 0.3, None, FilterTraining(loss, 0.5, 2.0))(rpn_network, batch)
+    both = rpn_objective(16, 8.0, 0.3, None, [FilterTraining(loss, 0.5, 2.0)])(rpn_network, batch)
     found = [rpn_network.features(searches) for searches in batch.searches]
     maps = torch.stack([rpn_network.filter_neck(join(deep, fine, 2.0)) for fine, deep in found])
     assert_close((both - plain).detach(), 0.5 * loss(maps, batch.boxes, batch.positive).detach(), "float32")

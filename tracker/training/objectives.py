@@ -1,7 +1,8 @@
 """What training minimises: a network and a batch of pairs in, one loss out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,13 @@ _HARDEST = 64  # negative anchors of a pair that are learned from: most of the t
 _ANCHOR_BOX_WEIGHT = 1.2
 _BEND = 0.1  # of the smooth L1 loss: deltas are shares of the anchor
 _BOX_WEIGHT = 2.0  # the score's loss is about twice the boxes' once both are learned
+
+
+class Beside(Protocol):
+    """Say what else is learned from the same features beside what the head is trained with."""
+
+    def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
+        """Return the weighted loss on the features of all searches, float32, (N * K, C, h, w)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +55,12 @@ class FilterTraining:
 
 
 def siamfc_objective(
-    stride: int, label_radius: float, autocast_dtype: torch.dtype | None
+    stride: int, label_radius: float, autocast_dtype: torch.dtype | None, beside: Sequence[Beside] = ()
 ) -> Callable[[nn.Module, Pairs], Tensor]:
     """Return the objective of SiamFC: the balanced logistic loss of the response map.
 
     stride: of the backbone, pixels. label_radius: pixels. autocast_dtype: for the backbone alone; the correlation and
-    the loss stay in float32.
+    the loss stay in float32. beside: what else is learned.
     """
 
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
@@ -61,14 +69,15 @@ def siamfc_objective(
         device = next(network.parameters()).device
         with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
             template = network.embed(pairs.template.to(device))
-            search = network.embed(pairs.searches.to(device).flatten(0, 1))
+            features = network.features(pairs.searches.to(device).flatten(0, 1))
         template = template.float().repeat_interleave(k, dim=0)  # (N * K, C, a, b)
         with torch.autocast(device.type, enabled=False):
-            logits = network(template, search)
+            logits = network(template, features.deep)
         labels = response_labels(
             pairs.boxes.reshape(n * k, 4), pairs.positive.reshape(n * k), logits.shape[-1], stride, label_radius
         )
-        return balanced_logistic_loss(logits, labels.to(device))
+        loss = balanced_logistic_loss(logits, labels.to(device))
+        return loss + _besides(beside, network, features, pairs)
 
     return objective
 
@@ -78,13 +87,12 @@ def rpn_objective(
     label_radius: float,
     label_share: float,
     autocast_dtype: torch.dtype | None,
-    filtering: FilterTraining | None = None,
+    beside: Sequence[Beside] = (),
 ) -> Callable[[nn.Module, Pairs], Tensor]:
     """Return the objective of an anchor head: the score is the overlap of the cell's box, the box has the largest GIoU.
 
     stride: of the deep features, pixels. label_radius, label_share: of the positive cells, see
-    `targets.response_labels`. autocast_dtype: for all but the boxes and the losses. filtering: how the neck of the
-    online filter is trained beside.
+    `targets.response_labels`. autocast_dtype: for all but the boxes and the losses. beside: what else is learned.
     """
 
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
@@ -112,16 +120,17 @@ def rpn_objective(
         # Each object weighs the same, however many cells it has.
         share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
         box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(device)).clamp(min=1)
-        loss = cls_loss + _BOX_WEIGHT * box_loss
-        return loss if filtering is None else loss + filtering.of(network, search, pairs)
+        return cls_loss + _BOX_WEIGHT * box_loss + _besides(beside, network, search, pairs)
 
     return objective
 
 
-def up_channel_objective(autocast_dtype: torch.dtype | None) -> Callable[[nn.Module, Pairs], Tensor]:
+def up_channel_objective(
+    autocast_dtype: torch.dtype | None, beside: Sequence[Beside] = ()
+) -> Callable[[nn.Module, Pairs], Tensor]:
     """Return the objective of SiamRPN: cross-entropy of the anchors, smooth L1 of what the object's differ from it by.
 
-    autocast_dtype: for all but the losses. Source: Li et al. 2018, section 3.2.
+    autocast_dtype: for all but the losses. beside: what else is learned. Source: Li et al. 2018, section 3.2.
     """
 
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
@@ -142,7 +151,8 @@ def up_channel_objective(autocast_dtype: torch.dtype | None) -> Callable[[nn.Mod
         holds = (labels > 0).unsqueeze(2)
         off = smooth_l1_loss(output.box_deltas, wanted, reduction="none", beta=_BEND)
         n_holding = mean_over_ranks(holds.sum()).clamp(min=1)
-        return anchor_loss(output.cls_logits, labels, _HARDEST) + _ANCHOR_BOX_WEIGHT * (off * holds).sum() / n_holding
+        loss = anchor_loss(output.cls_logits, labels, _HARDEST) + _ANCHOR_BOX_WEIGHT * (off * holds).sum() / n_holding
+        return loss + _besides(beside, network, search, pairs)
 
     return objective
 
@@ -155,3 +165,8 @@ def _codes_and_search(network: SiameseNetwork, pairs: Pairs, stride: int) -> tup
     code = network.anchor_head.encode(template, pairs.template_box.to(device), stride)
     search = network.features(pairs.searches.to(device).flatten(0, 1))
     return tuple(part.repeat_interleave(pairs.positive.shape[1], dim=0) for part in code), search
+
+
+def _besides(beside: Sequence[Beside], network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
+    losses = [part.of(network, search, pairs) for part in beside]
+    return torch.stack(losses).sum() if losses else search.deep.new_zeros(())
