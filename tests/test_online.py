@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from tracker.builder import load_tracker
 from tracker.config import BoxRegressionConfig, OnlineConfig
 from tracker.geometry import Box
 from tracker.models import online_filter
-from tracker.online import BoxModel, PlaceModel, parabola_peak
+from tracker.online import BoxModel, PlaceModel, parabola_peak, rate_of
 
 BOX = BoxRegressionConfig(
     channels=3,
@@ -91,6 +92,34 @@ def test_learning_keeps_the_sums_of_all_samples_by_age() -> None:
     assert np.abs(state.weights - wanted).max() < 1e-3 * np.abs(wanted).max()
 
 
+def test_after_the_first_frames_one_is_learned_for_several() -> None:
+    model = PlaceModel(replace(CONFIG, learn_every=3, first_frames=4), STRIDE)
+    state = learned_place(model)
+    due, learned = [], []
+    for i in range(12):
+        due.append(model.due(state))
+        before = state
+        state = model.learn(state, model.answer(state, deep_features(4, 9, seed=i))[0], place_of(4, 9))
+        learned.append(state.learned)
+        assert (state.weights is before.weights) == (due[-1] == 0)
+    assert due == [1, 1, 1, 1, 0, 0, 3, 0, 0, 3, 0, 0]
+    assert learned == [1, 2, 3, 4, 4, 4, 7, 7, 7, 10, 10, 10]
+
+
+def test_one_frame_for_several_weighs_as_much_as_they_do() -> None:
+    every, seldom = (PlaceModel(replace(CONFIG, first_frames=1, learn_every=n), STRIDE) for n in (1, 3))
+    shown = deep_features(4, 9, seed=1)
+    start = every.learn(learned_place(every), every.answer(learned_place(every), shown)[0], place_of(8, 8))
+    states = [start, start]
+    for _ in range(3):  # the same frame: the mean is the same by either way
+        sample = every.answer(states[0], shown)[0]
+        states = [m.learn(s, sample, place_of(4, 9)) for m, s in zip((every, seldom), states, strict=True)]
+    one, other = states
+    assert one.learned == other.learned == 4
+    assert_close(other.correlation, one.correlation, "float32")
+    assert np.abs(other.weights - one.weights).max() < 1e-3 * np.abs(one.weights).max()
+
+
 def test_the_first_frame_weighs_most_at_first() -> None:
     model = PlaceModel(CONFIG, STRIDE)
     first = learned_place(model)
@@ -145,7 +174,7 @@ def test_box_learning_blends_recent_and_first() -> None:
     model = BoxModel(BOX, stride=8)
     state = model.learn_first(fine_features((0.0, 0.0), (60.0, 80.0)), Box(0, 0, 60, 80))
     maps, _ = model.correct(state, fine_features((4.0, 0.0), (70.0, 70.0)), Box(0, 0, 60, 80))
-    after = model.learn(state, maps, Box(4, 0, 70, 70))
+    after = model.learn(state, maps, Box(4, 0, 70, 70), 1)
     assert after.first is state.first
     assert_close(after.current.weights, (after.recent.weights + state.first.weights) / 2, "float32")
     assert not np.array_equal(after.recent.weights, state.recent.weights)
@@ -175,3 +204,15 @@ def test_switching_learning_off_keeps_the_filters() -> None:
     assert before is not None
     assert tracker.state is not None
     assert tracker.state.model is before.model
+
+
+def test_a_box_is_learned_with_the_weight_of_several_frames() -> None:
+    model = BoxModel(BOX, stride=8)
+    first = once = model.learn_first(fine_features((0.0, 0.0), (60.0, 80.0)), Box(0, 0, 60, 80))
+    grown = Box(0, 0, 66, 88)
+    maps = model.correct(first, fine_features((0.0, 0.0), (66.0, 88.0)), grown)[0]
+    for _ in range(3):
+        once = model.learn(once, maps, grown, 1)
+    at_once = model.learn(first, maps, grown, 3)
+    assert_close(at_once.current.weights, once.current.weights, "float32")
+    assert rate_of(0.1, 1) == pytest.approx(0.1) and rate_of(0.1, 3) == pytest.approx(0.271)

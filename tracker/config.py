@@ -84,6 +84,7 @@ class OnlineConfig:
     first_weight: float
     first_frames: int
     gate: float
+    learn_every: int = 1  # frames, once the first ones are learned: with the weight of all of them
     fine_weight: float = 0.0  # of the fine features beside the deep ones, whose weight is 1; for backbones of stride 16
     # The rest is for a model without a head, which has no [crop]: where to search, and how the box is found.
     search_factor: float = 0.0  # side of the search crop over the context side

@@ -150,9 +150,9 @@ class OnlineLocaliser:
         if score >= self.config.trust:
             maps, found = self.box.correct(model.box, seen.fine, found)
             if score >= self.config.gate:
-                model = OnlineState(
-                    self.place.learn(model.place, sample, (found.cx, found.cy)), self.box.learn(model.box, maps, found)
-                )
+                frames = self.place.due(model.place)
+                box_state = self.box.learn(model.box, maps, found, frames) if frames else model.box
+                model = OnlineState(self.place.learn(model.place, sample, (found.cx, found.cy)), box_state)
         return Candidate(found.cx, found.cy, found.w, found.h, min(max(score, 0.0), 1.0)), 0, model
 
     def _peak(self, answers: Array) -> tuple[float, float, float]:

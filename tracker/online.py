@@ -25,6 +25,7 @@ class PlaceState:
     first_peak: float  # its answer on the first frame: what a good match looks like
     sigma: Array  # (1,), of the labels, cells
     learned: int  # frames
+    waited: int = 0  # frames since then
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +74,42 @@ class PlaceModel:
         answers = online_filter.respond(sample, state.weights, self.config.kernel)[0]
         return sample, answers / np.float32(state.first_peak)
 
+    def due(self, state: PlaceState) -> int:
+        """Return how many frames the next one to be learned stands for, 0 where it is not its turn."""
+        every = self.config.learn_every if state.learned >= self.config.first_frames else 1
+        return every if state.waited + 1 >= every else 0
+
     def learn(self, state: PlaceState, sample: Array, offset: tuple[float, float]) -> PlaceState:
-        """Learn from a projected sample in which the object lies at `offset` (u, v) from the middle, pixels."""
-        config = self.config
-        learned = state.learned + 1
+        """Learn from a projected sample in which the object lies at `offset` (u, v) from the middle, pixels.
+
+        Where `due` says that it is not its turn, the frame is only counted.
+        """
+        config, frames = self.config, self.due(state)
+        if not frames:
+            return replace(state, waited=state.waited + 1)
+        learned, rate = state.learned + frames, rate_of(config.rate, frames)
         label = self._label(offset, sample.shape[-1], state.sigma)
         correlation, moment = online_filter.normal_equations(sample, label, np.ones(1, np.float32), config.kernel)
-        correlation = _lerp(state.correlation, correlation, config.rate)
-        moment = _lerp(state.moment, moment, config.rate)
+        correlation = _lerp(state.correlation, correlation, rate)
+        moment = _lerp(state.moment, moment, rate)
         share = 1 - (1 - config.first_weight) * min(learned / config.first_frames, 1.0)  # of the first frame
         weights = online_filter.solve(
             online_filter.gram(_lerp(correlation, state.first_correlation, share)),
             _lerp(moment, state.first_moment, share),
             config.ridge,
         )
-        return replace(state, correlation=correlation, moment=moment, weights=weights, learned=learned)
+        return replace(state, correlation=correlation, moment=moment, weights=weights, learned=learned, waited=0)
 
     def _label(self, offset: tuple[float, float], cells: int, sigma: Array) -> Array:
         """Return the wanted answers (1, h, h) at all places, one ring or more around the map's cells included."""
         places = cells + self.config.kernel - 1
         centres = np.array([offset], np.float32) / self.stride + (places - 1) / 2
         return online_filter.gaussian_labels(centres.astype(np.float32), places, sigma)
+
+
+def rate_of(rate: float, frames: int) -> float:
+    """Return the rate of a running mean that takes one frame for that many."""
+    return 1 - (1 - rate) ** frames
 
 
 def _lerp(a: Array, b: Array, share: float) -> Array:
@@ -133,9 +149,9 @@ class BoxModel:
         centres, sizes = box_regression.apply(*_centre_and_size(box), correction[np.newaxis])
         return maps, Box(*centres[0].tolist(), *sizes[0].tolist())
 
-    def learn(self, state: BoxState, maps: Array, box: Box) -> BoxState:
-        """Learn from a projected map in which the object is `box`."""
-        recent = box_regression.blend(state.recent, self._fit(maps, box), self.config.rate)
+    def learn(self, state: BoxState, maps: Array, box: Box, frames: int) -> BoxState:
+        """Learn from a projected map in which the object is `box`, with the weight of that many frames."""
+        recent = box_regression.blend(state.recent, self._fit(maps, box), rate_of(self.config.rate, frames))
         return replace(
             state, recent=recent, current=box_regression.blend(recent, state.first, self.config.first_weight)
         )
