@@ -112,7 +112,7 @@ def command_report(samples: Sequence[Sample], frames: int, model: str) -> Iterat
 
 def learning_report(updates: int, model: str) -> Iterator[str]:
     """Learn from one frame over and over; yield what became of memory and of the answer to that frame."""
-    localiser = load_tracker(model, "cpu").localiser
+    localiser = load_tracker(model, "cpu", ["online.learn_every=1"]).localiser
     if not isinstance(localiser, OnlineLocaliser):
         raise ValueError(f"model {model} does not learn online; leave out --updates or choose another model")
     frames, boxes = clip((640, 480))
@@ -131,7 +131,7 @@ def learning_report(updates: int, model: str) -> Iterator[str]:
         yield "|---:|---:|---:|---:|"
         for count in range(1, updates + 1):
             place = localiser.place.learn(place, sample, (0.0, 0.0))
-            regression = localiser.box.learn(regression, maps, shown)
+            regression = localiser.box.learn(regression, maps, shown, 1)
             if count in (SETTLED_UPDATES, updates):
                 memory = read_memory("self", 0)
                 resident = memory.resident if memory else float("nan")
