@@ -112,7 +112,7 @@ def learning(place: PlaceModel) -> list[tuple[object, str, str]]:
     return [
         (online_filter, "project", PROJECTION),
         (place, "answer", PEAK),
-        (place, "learn", NORMAL),
+        (place, "learn_for", NORMAL),
         (online_filter, "solve", SOLVE),
     ]
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -56,6 +58,21 @@ def test_features_without_energy_give_no_motion_and_a_score_of_zero(localiser: O
     assert index == 0
     assert after is model
     assert np.isfinite([candidate.du, candidate.dv, candidate.w, candidate.h]).all()
+
+
+def test_the_box_is_learned_with_the_place(localiser: OnlineLocaliser) -> None:
+    box = Box(160, 120, 44, 52)
+    frame = paint(box)
+    fill = mean_colour(frame)
+    config = replace(localiser.config, learn_every=3, first_frames=1, gate=0.0)
+    model, turns = OnlineLocaliser(localiser.runtime, config).learn(frame, box, fill), []
+    every = OnlineLocaliser(localiser.runtime, config)
+    seen = every.runtime.see([cut(frame, every.regions(box)[0], fill)], ())
+    for _ in range(7):
+        before, (_, _, model) = model, every.locate(model, seen, box)
+        assert (model.box is before.box) == (model.place.weights is before.place.weights)
+        turns.append(model.box is not before.box)
+    assert turns == [True, False, False, True, False, False, True]
 
 
 def test_features_that_are_not_numbers_are_an_error(localiser: OnlineLocaliser) -> None:

@@ -106,6 +106,11 @@ def test_after_the_first_frames_one_is_learned_for_several() -> None:
     assert learned == [1, 2, 3, 4, 4, 4, 7, 7, 7, 10, 10, 10]
 
 
+def test_no_frame_is_no_pace() -> None:
+    with pytest.raises(ValueError, match="online.learn_every must be 1 frame or more, got 0"):
+        PlaceModel(replace(CONFIG, learn_every=0), STRIDE)
+
+
 def test_one_frame_for_several_weighs_as_much_as_they_do() -> None:
     every, seldom = (PlaceModel(replace(CONFIG, first_frames=1, learn_every=n), STRIDE) for n in (1, 3))
     shown = deep_features(4, 9, seed=1)

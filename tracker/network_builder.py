@@ -109,7 +109,8 @@ def build_objective(
 
     Raises ValueError where the online filter is to be trained for, or a teacher to be learned from, but cannot be.
     """
-    beside: list[Beside] = [] if train.teacher_weight == 0 else [_teacher_training(network, train)]
+    taught = bool(train.teacher) or train.teacher_weight != 0
+    beside: list[Beside] = [_teacher_training(network, train)] if taught else []
     if train.filter_weight:
         if not isinstance(network.head, RPNHead):
             raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
@@ -122,12 +123,16 @@ def build_objective(
 
 
 def _teacher_training(network: SiameseNetwork, train: TrainConfig) -> TeacherTraining:
-    if not train.teacher:
-        raise ValueError("train.teacher_weight needs train.teacher, the name of a model or a weight file")
+    if not train.teacher or train.teacher_weight <= 0:
+        raise ValueError("train.teacher, a model or a weight file, and train.teacher_weight, above 0, go together")
     if train.search_size % 2 == 0:
         raise ValueError(f"train.search_size must be odd to learn from a teacher, got {train.search_size}")
     device = next(network.parameters()).device
     teacher, config = load_network(train.teacher, str(device))
+    if teacher.stride != 2 * FINE_STRIDE:  # those of another have no cell in the middle of the pictures shown to them
+        raise ValueError(
+            f"train.teacher must be a model of stride {2 * FINE_STRIDE}, {train.teacher} has {teacher.stride}"
+        )
     return TeacherTraining(teacher.requires_grad_(False), config.fine_weight, train.teacher_weight)
 
 

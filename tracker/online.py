@@ -25,7 +25,7 @@ class PlaceState:
     first_peak: float  # its answer on the first frame: what a good match looks like
     sigma: Array  # (1,), of the labels, cells
     learned: int  # frames
-    waited: int = 0  # frames since then
+    waited: int = 0  # frames since then that might have been
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,9 @@ class PlaceModel:
     """Learn and apply the filter of `models.online_filter`; stateless beside its settings."""
 
     def __init__(self, config: OnlineConfig, stride: int) -> None:
+        """Take the settings and the stride of the maps. Raises ValueError for a `learn_every` that is no frame."""
+        if config.learn_every < 1:
+            raise ValueError(f"online.learn_every must be 1 frame or more, got {config.learn_every}")
         self.config = config
         self.stride = stride
 
@@ -84,9 +87,12 @@ class PlaceModel:
 
         Where `due` says that it is not its turn, the frame is only counted.
         """
-        config, frames = self.config, self.due(state)
-        if not frames:
-            return replace(state, waited=state.waited + 1)
+        frames = self.due(state)
+        return self.learn_for(frames, state, sample, offset) if frames else replace(state, waited=state.waited + 1)
+
+    def learn_for(self, frames: int, state: PlaceState, sample: Array, offset: tuple[float, float]) -> PlaceState:
+        """Learn from such a sample with the weight of that many frames."""
+        config = self.config
         learned, rate = state.learned + frames, rate_of(config.rate, frames)
         label = self._label(offset, sample.shape[-1], state.sigma)
         correlation, moment = online_filter.normal_equations(sample, label, np.ones(1, np.float32), config.kernel)

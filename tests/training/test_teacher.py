@@ -58,7 +58,7 @@ def student() -> SiameseNetwork:
 @pytest.fixture
 def teacher() -> SiameseNetwork:
     torch.manual_seed(1)
-    return SiameseNetwork(Teacher(), None).eval().requires_grad_(False)
+    return SiameseNetwork(Teacher(), None).eval()
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_cells_are_read_where_those_of_the_student_look(cells: int, stride: int)
 
 def test_student_that_sees_what_the_teacher_does_has_nothing_to_learn(teacher: SiameseNetwork, pairs: Pairs) -> None:
     searches = pairs.searches.flatten(0, 1)
-    same = TeacherTraining(teacher, 0.0, 3.0)
+    same = TeacherTraining(teacher.requires_grad_(False), 0.0, 3.0)
     grown = pairs._replace(searches=whole_cells(searches, 16).view(3, 2, 3, 81, 81))
     assert float(same.of(teacher, teacher.features(whole_cells(searches, 16)), grown)) < 1e-9
     fine, deep = teacher.features(whole_cells(searches, 16))

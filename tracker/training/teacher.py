@@ -1,9 +1,9 @@
 """Learn from a network that knows more: which places of a picture are alike, as its features say.
 
 A filter that is learned online, and a correlation, read nothing of features but their inner products. So the student is
-taught those of a teacher, whatever the channels of either mean, and no layer is needed between them. Sources: Hinton
-et al. 2015 (distillation); Tung and Mori 2019 (similarity-preserving distillation), section 3, here for the places of
-pictures instead of whole ones.
+taught those of a teacher's joined features, whatever the channels of either mean, and no layer is needed between them.
+Sources: Hinton et al. 2015 (distillation); Tung and Mori 2019 (similarity-preserving distillation), section 3, here for
+the places of pictures instead of whole ones.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class TeacherTraining:
     def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss: how far the places of the searches of a template are from as alike as taught.
 
-        search: the student's features of all searches, (N * K, C, h, w).
+        search: the student's features of all searches, (N * K, C, h, w); the deep ones are taught.
         """
         n, k = pairs.positive.shape
         pictures = pairs.searches.flatten(0, 1).to(search.deep.device)
