@@ -168,5 +168,4 @@ def _codes_and_search(network: SiameseNetwork, pairs: Pairs, stride: int) -> tup
 
 
 def _besides(beside: Sequence[Beside], network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
-    losses = [part.of(network, search, pairs) for part in beside]
-    return torch.stack(losses).sum() if losses else search.deep.new_zeros(())
+    return sum((part.of(network, search, pairs) for part in beside), start=search.deep.new_zeros(()))

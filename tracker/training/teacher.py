@@ -15,6 +15,7 @@ from torch.nn.functional import grid_sample, mse_loss, pad
 from tracker.data.pairs import Pairs
 from tracker.models.anchors import cell_offsets
 from tracker.models.backbones import Features
+from tracker.models.filter_neck import unit_samples
 from tracker.models.graphs import filter_maps
 from tracker.models.siamese import SiameseNetwork
 
@@ -49,8 +50,7 @@ def inner_products(maps: Tensor, groups: int) -> Tensor:
 
     Each map is scaled to a mean energy of 1 a place, as the online filter does.
     """
-    energies = maps.float().square().sum(1).mean((1, 2)).clamp(min=1e-12)
-    scaled = maps.float() / energies.sqrt().view(-1, 1, 1, 1)
+    scaled = unit_samples(maps.float()) * maps[0, 0].numel() ** 0.5
     places = scaled.view(groups, -1, *maps.shape[1:]).permute(0, 1, 3, 4, 2).flatten(1, 3)  # (groups, P, C)
     products: Tensor = places @ places.transpose(1, 2)
     return products
