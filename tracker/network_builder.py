@@ -16,7 +16,14 @@ from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
 from tracker.training.filter_loss import FilterLoss
-from tracker.training.objectives import Beside, FilterTraining, rpn_objective, siamfc_objective, up_channel_objective
+from tracker.training.objectives import (
+    Beside,
+    FilterTraining,
+    features_objective,
+    rpn_objective,
+    siamfc_objective,
+    up_channel_objective,
+)
 from tracker.training.teacher import TeacherTraining
 from tracker.zoo import find_weights
 
@@ -27,6 +34,7 @@ _BACKBONES: dict[str, type[AnyBackbone]] = {
     "resnet18": ResNet18,
     "mobilenetv3_small": MobileNetV3Small,
 }
+_REGRESSOR_LR = 3.0  # share of the learning rate: it starts from nothing, and what it lacks the backbone must not mend
 _RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}
 
 
@@ -59,10 +67,14 @@ def build_network(config: Config) -> SiameseNetwork:
     """Return the network that a configuration names, with fresh weights."""
     model = config.model
     backbone = _BACKBONES[model.backbone]()
-    joined = backbone.channels + (backbone.fine_channels if config.fine_weight else 0)
+    joined = _joined_channels(backbone, config)
     embedding = EmbeddingHead(joined) if model.embedding == "pooled" else None
     neck = FilterNeck(joined, model.filter_channels) if model.filter_channels else None
     return SiameseNetwork(backbone, _head(backbone, config), embedding, neck)
+
+
+def _joined_channels(backbone: AnyBackbone | type[AnyBackbone], config: Config) -> int:
+    return backbone.channels + (backbone.fine_channels if config.fine_weight else 0)
 
 
 def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
@@ -89,7 +101,12 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
             raise ValueError(f"train.frozen names {name!r}; this network has {', '.join(parts)}")
         parts[name].requires_grad_(False).eval()  # BatchNorm, too, keeps what it knows
     groups = []
-    for part, lr_share in ((network.backbone, train.backbone_lr), (network.head, 1.0), (network.filter_neck, 1.0)):
+    for part, lr_share in (
+        (network.backbone, train.backbone_lr),
+        (network.head, 1.0),
+        (network.filter_neck, 1.0),
+        (network.regressor, _REGRESSOR_LR),
+    ):
         learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
         patterns, levels = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
         for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
@@ -105,12 +122,14 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
 def build_objective(
     network: SiameseNetwork, config: Config, train: TrainConfig, dtype: torch.dtype | None
 ) -> Callable[[nn.Module, Pairs], Tensor]:
-    """Return what the head of the network is trained with; the forward pass runs in `dtype`, None for float32.
+    """Return what the network is trained with; the forward pass runs in `dtype`, None for float32.
 
-    Raises ValueError where the online filter is to be trained for, or a teacher to be learned from, but cannot be.
+    Gives a network that is to learn from a teacher its regressor, and so comes before `build_optimizer`. Raises
+    ValueError where the online filter is to be trained for, or a teacher to be learned from, but cannot be, and where
+    there is neither a head nor a teacher.
     """
     taught = bool(train.teacher) or train.teacher_weight != 0
-    beside: list[Beside] = [_teacher_training(network, train)] if taught else []
+    beside: list[Beside] = [_teacher_training(network, config, train)] if taught else []
     if train.filter_weight:
         if not isinstance(network.head, RPNHead):
             raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
@@ -119,21 +138,27 @@ def build_objective(
         return rpn_objective(network.stride, train.label_radius, train.label_share, dtype, beside)
     if isinstance(network.head, UpChannelHead):
         return up_channel_objective(dtype, beside)
+    if network.head is None:
+        if not beside:
+            raise ValueError("a model without a head learns from pairs only what train.teacher tells")
+        return features_objective(dtype, beside)
     return siamfc_objective(network.stride, train.label_radius, dtype, beside)
 
 
-def _teacher_training(network: SiameseNetwork, train: TrainConfig) -> TeacherTraining:
+def _teacher_training(network: SiameseNetwork, config: Config, train: TrainConfig) -> TeacherTraining:
     if not train.teacher or train.teacher_weight <= 0:
         raise ValueError("train.teacher, a model or a weight file, and train.teacher_weight, above 0, go together")
     if train.search_size % 2 == 0:
         raise ValueError(f"train.search_size must be odd to learn from a teacher, got {train.search_size}")
     device = next(network.parameters()).device
-    teacher, config = load_network(train.teacher, str(device))
+    teacher, its = load_network(train.teacher, str(device))
     if teacher.stride != 2 * FINE_STRIDE:  # those of another have no cell in the middle of the pictures shown to them
         raise ValueError(
             f"train.teacher must be a model of stride {2 * FINE_STRIDE}, {train.teacher} has {teacher.stride}"
         )
-    return TeacherTraining(teacher.requires_grad_(False), config.fine_weight, train.teacher_weight)
+    own, wanted = _BACKBONES[config.model.backbone].channels, _joined_channels(_BACKBONES[its.model.backbone], its)
+    network.regressor = nn.Conv2d(own, wanted, 1).to(device)
+    return TeacherTraining(teacher.requires_grad_(False), its.fine_weight, train.teacher_weight)
 
 
 def _filter_training(stride: int, config: Config, train: TrainConfig) -> FilterTraining:

@@ -25,18 +25,19 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_two_processes_learn_what_one_with_the_doubled_batch_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taught", [[], ["train.teacher=mobilenetv3_online", "train.teacher_weight=1.0"]])
+def test_two_processes_learn_what_one_with_the_doubled_batch_does(tmp_path: Path, taught: list[str]) -> None:
     data = write_data(tmp_path / "data")
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG.replace("pairs = 10", "pairs = 16"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tracker"]
     command += ["train", str(config), "--data", str(data), "--out", str(tmp_path / "two")]
-    command += ["--workers", "0", "--threads", "1"]
+    command += ["--workers", "0", "--threads", "1", *(word for change in taught for word in ("--set", change))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr
     options = RunOptions(workers=0, threads=torch.get_num_threads())
-    list(run.train(config, data, tmp_path / "one", ["train.batch=2"], options))
+    list(run.train(config, data, tmp_path / "one", ["train.batch=2", *taught], options))
     two, one = rows(tmp_path / "two"), rows(tmp_path / "one")
     assert [row["step"] for row in two] == [row["step"] for row in one] == ["1", "2", "3", "4"]
     # In half precision, where it is used, the batches of 1 and 2 round differently.

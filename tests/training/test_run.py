@@ -400,8 +400,26 @@ def test_backbone_learns_from_a_teacher_of_the_zoo(config: Path, data: Path, tmp
     train(config, data, tmp_path / "none")
     train(config, data, tmp_path / "taught", *taught)
     none, other = (weights(tmp_path / name).tensors for name in ("none", "taught"))
-    assert none.keys() == other.keys()  # the teacher is no part of what is written
+    assert none.keys() == other.keys()  # neither the teacher nor the layer to its features is part of what is written
     assert any(not torch.equal(other[name], none[name]) for name in none)
+    train(config, data, tmp_path / "stopped", *taught, until=3)
+    train(config, data, tmp_path / "stopped", *taught)  # its state holds that layer
+    assert same_tensors(tmp_path / "stopped", tmp_path / "taught")
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "taught")
+
+
+def test_backbone_alone_is_taught_before_a_head_learns_on_it(config: Path, data: Path, tmp_path: Path) -> None:
+    taught = ("train.teacher=mobilenetv3_online", "train.teacher_weight=1.0", "train.optimizer=adamw")
+    train(config, data, tmp_path / "taught", "model.head=none", *taught, "train.lr_start=0.001")
+    steps = [float(loss) for loss in losses(tmp_path / "taught").values()]
+    assert 0.5 < steps[0] < 2 and min(steps[1:]) < steps[0]  # of a variance of 1
+    backbone = weights(tmp_path / "taught").tensors
+    assert backbone and all(name.startswith("backbone.") for name in backbone)
+    frozen = 'train.frozen=["layers"]'
+    train(config, data, tmp_path / "head", frozen, init=tmp_path / "taught" / "weights.safetensors")
+    after = weights(tmp_path / "head").tensors
+    assert all(torch.equal(after[name], backbone[name]) for name in backbone)
+    assert float(after["head.bias"]) != 0
 
 
 @pytest.mark.parametrize(
@@ -412,6 +430,7 @@ def test_backbone_learns_from_a_teacher_of_the_zoo(config: Path, data: Path, tmp
         (("train.teacher_weight=-1.0", "train.teacher=mobilenetv3_online"), "go together"),
         (("train.teacher_weight=1.0", "train.teacher=siamfc_alexnet"), "stride 16, siamfc_alexnet has 8"),
         (("train.teacher_weight=1.0", "train.teacher=nobody"), "nobody"),
+        (("model.head=none",), "a model without a head learns from pairs only what train.teacher tells"),
         (("train.teacher_weight=1.0", "train.teacher=mobilenetv3_online", "train.search_size=104"), "must be odd"),
     ],
 )

@@ -9,7 +9,7 @@ from tracker.models.backbones import Features
 from tracker.models.heads import SiamFCHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.training.objectives import siamfc_objective
-from tracker.training.teacher import TeacherTraining, inner_products, resampled_cells, whole_cells
+from tracker.training.teacher import TeacherTraining, resampled_cells, standardised, whole_cells
 
 SEARCH = 71  # 8 cells of the student; the teacher sees 81 px, 6 cells
 
@@ -52,7 +52,9 @@ class Teacher(nn.Module):
 @pytest.fixture
 def student() -> SiameseNetwork:
     torch.manual_seed(0)
-    return SiameseNetwork(Student(), SiamFCHead())
+    network = SiameseNetwork(Student(), SiamFCHead())
+    network.regressor = nn.Conv2d(12, 28, 1)
+    return network
 
 
 @pytest.fixture
@@ -72,18 +74,14 @@ def pairs() -> Pairs:
     return Pairs(template, searches, boxes.expand(3, 4), boxes.expand(3, 2, 4), torch.ones(3, 2, dtype=torch.bool))
 
 
-def test_inner_products_are_those_of_all_places_of_a_group() -> None:
-    maps = torch.randn(4, 5, 2, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 9, 0.1, 3]).view(
-        4, 1, 1, 1
-    )
-    found = inner_products(maps, groups=2)
-    for group in range(2):
-        rows = []
-        for one in maps[2 * group : 2 * group + 2].double().numpy():
-            scale = np.sqrt(np.mean([one[:, y, x] @ one[:, y, x] for y in range(2) for x in range(3)]))
-            rows += [one[:, y, x] / scale for y in range(2) for x in range(3)]
-        assert_close(found[group], np.array([[a @ b for b in rows] for a in rows]), "float32")
-    assert torch.isfinite(inner_products(torch.zeros(2, 5, 2, 3), groups=1)).all()
+def test_channels_count_alike_whatever_their_level_and_energy() -> None:
+    maps = torch.randn(4, 5, 2, 3, generator=torch.Generator().manual_seed(0))
+    stretched = maps * torch.tensor([1, 9, 0.1, 3, 50]).view(1, 5, 1, 1) + torch.arange(5.0).view(1, 5, 1, 1)
+    found = standardised(stretched).double().numpy()
+    for channel in range(5):
+        values = stretched[:, channel].double().numpy()
+        assert_close(found[:, channel], (values - np.mean(values)) / np.std(values), "float32")
+    assert not standardised(torch.ones(2, 3, 4, 4)).any()  # a channel that says nothing
 
 
 @pytest.mark.parametrize(("size", "whole"), [(193, 193), (191, 193), (207, 209), (255, 257), (195, 209)])
@@ -106,27 +104,37 @@ def test_cells_are_read_where_those_of_the_student_look(cells: int, stride: int)
     assert_close(found[0, 1], wanted.view(cells, 1).expand(cells, cells), "float32")
 
 
-def test_student_that_sees_what_the_teacher_does_has_nothing_to_learn(teacher: SiameseNetwork, pairs: Pairs) -> None:
+def test_what_a_linear_layer_makes_of_the_students_features_is_no_loss(teacher: SiameseNetwork, pairs: Pairs) -> None:
     searches = pairs.searches.flatten(0, 1)
-    same = TeacherTraining(teacher.requires_grad_(False), 0.0, 3.0)
     grown = pairs._replace(searches=whole_cells(searches, 16).view(3, 2, 3, 81, 81))
-    assert float(same.of(teacher, teacher.features(whole_cells(searches, 16)), grown)) < 1e-9
     fine, deep = teacher.features(whole_cells(searches, 16))
-    turned = Features(fine, deep[:, torch.randperm(20, generator=torch.Generator().manual_seed(0))])
-    assert float(same.of(teacher, turned, grown)) < 1e-9  # the channels' order means nothing
-    assert float(same.of(teacher, Features(fine, deep + 1), grown)) > 1e-3
+    mixed = torch.randn(20, 20, generator=torch.Generator().manual_seed(0))
+    said = torch.einsum("oc,nchw->nohw", mixed, deep) + 3  # another basis, another level
+    back, mean = torch.linalg.inv(mixed), deep.mean((0, 2, 3))
+    spread = (deep - mean.view(1, -1, 1, 1)).square().mean((0, 2, 3)).sqrt()
+    layer = nn.Conv2d(20, 20, 1)
+    with torch.no_grad():
+        # The energy of the maps, by which the teacher scales its own, is none of the channels'.
+        layer.weight.copy_((back / spread[:, None])[:, :, None, None])
+        layer.bias.copy_(-(back @ torch.full((20,), 3.0) + mean) / spread)  # type: ignore[union-attr]
+    teacher.regressor = layer
+    same = TeacherTraining(teacher.requires_grad_(False), 0.0, 3.0)
+    assert float(same.of(teacher, Features(fine, said), grown).detach()) < 1e-6
+    assert float(same.of(teacher, Features(fine, torch.zeros_like(said)), grown).detach()) > 1.0
 
 
-def test_fine_features_of_the_teacher_count_by_their_weight(
+def test_fine_features_of_the_teacher_are_taught_beside_its_deep_ones(
     student: SiameseNetwork, teacher: SiameseNetwork, pairs: Pairs
 ) -> None:
     search = student.features(pairs.searches.flatten(0, 1))
-    deep, both, double = (
-        float(TeacherTraining(teacher, fine, weight).of(student, search, pairs).detach())
-        for fine, weight in ((0.0, 1.0), (1.0, 1.0), (1.0, 2.0))
+    once, twice = (
+        float(TeacherTraining(teacher, 1.0, weight).of(student, search, pairs).detach()) for weight in (1.0, 2.0)
     )
-    assert deep != both
-    assert double == pytest.approx(2 * both)
+    assert twice == pytest.approx(2 * once)
+    with torch.no_grad():
+        assert isinstance(teacher.backbone, Teacher)
+        teacher.backbone.fine.weight.neg_()
+    assert float(TeacherTraining(teacher, 1.0, 1.0).of(student, search, pairs).detach()) != pytest.approx(once)
 
 
 def test_what_is_taught_is_added_to_the_heads_loss_and_learned(

@@ -32,7 +32,8 @@ class SiameseNetwork(nn.Module):
     Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The parts may
     run in bfloat16, each by the type of its weights; features are handed on as float32. A network without a head only
     embeds. `embedding` turns pooled features into vectors that tell objects apart, where there is one, and
-    `filter_neck` narrows joined features to what the online filter reads.
+    `filter_neck` narrows joined features to what the online filter reads. `regressor`, from the deep features to those
+    of a teacher, is there only while the network is taught.
     """
 
     mean: Tensor
@@ -50,6 +51,7 @@ class SiameseNetwork(nn.Module):
         self.head = head
         self.embedding = embedding
         self.filter_neck = filter_neck
+        self.regressor: nn.Module | None = None
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 

@@ -54,6 +54,24 @@ class FilterTraining:
         return self.weight * self.loss(maps, pairs.boxes.to(maps.device), pairs.positive.to(maps.device))
 
 
+def features_objective(
+    autocast_dtype: torch.dtype | None, beside: Sequence[Beside]
+) -> Callable[[nn.Module, Pairs], Tensor]:
+    """Return the objective of a network without a head: what is learned of the searches' features alone.
+
+    autocast_dtype: for the backbone.
+    """
+
+    def objective(network: nn.Module, pairs: Pairs) -> Tensor:
+        assert isinstance(network, SiameseNetwork)
+        device = next(network.parameters()).device
+        with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            features = network.features(pairs.searches.to(device).flatten(0, 1))
+        return _besides(beside, network, features, pairs)
+
+    return objective
+
+
 def siamfc_objective(
     stride: int, label_radius: float, autocast_dtype: torch.dtype | None, beside: Sequence[Beside] = ()
 ) -> Callable[[nn.Module, Pairs], Tensor]:

@@ -173,9 +173,10 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     network.train()
     synchronise_batch_norm(network)
     dtype = None if inference_dtype(device) == torch.float32 else inference_dtype(device)
+    objective = build_objective(network, config, settings, dtype)
     trainer = Trainer(
         network,
-        build_objective(network, config, settings, dtype),
+        objective,
         build_optimizer(network, settings),
         _schedule(settings),
         out,
@@ -200,7 +201,7 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
 
     A model with another head or none, such as a backbone that was trained elsewhere, leaves the head as it is, and one
     without the filter's neck leaves that. An embedding head that only one of the two has does not matter: pairs do not
-    train it.
+    train it. The layer to a teacher's features is in no file.
     """
     loaded = checkpoint.load(path)
     here = trainer.network.state_dict()
@@ -210,6 +211,7 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
     for part, kept in (
         ("head.", before.head == config.model.head),
         ("filter_neck.", before.filter_channels == config.model.filter_channels),
+        ("regressor.", False),
     ):
         if not kept:
             fresh = {name: tensor for name, tensor in here.items() if name.startswith(part)}
@@ -263,7 +265,11 @@ def _write_weights(trainer: Trainer[Pairs], config: Config, facts: _Facts) -> No
         "torch": torch.__version__,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
-    tensors = {name: shrunk(tensor.cpu()) for name, tensor in trainer.result.state_dict().items()}
+    tensors = {
+        name: shrunk(tensor.cpu())
+        for name, tensor in trainer.result.state_dict().items()
+        if not name.startswith("regressor.")
+    }
     weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, facts.figures)
     checkpoint.save(trainer.run_dir / "weights.safetensors", weights)
 

@@ -1,9 +1,8 @@
-"""Learn from a network that knows more: which places of a picture are alike, as its features say.
+"""Learn from a network that knows more: what its features say of a picture, the student's tell as well.
 
-A filter that is learned online, and a correlation, read nothing of features but their inner products. So the student is
-taught those of a teacher's joined features, whatever the channels of either mean, and no layer is needed between them.
-Sources: Hinton et al. 2015 (distillation); Tung and Mori 2019 (similarity-preserving distillation), section 3, here for
-the places of pictures instead of whole ones.
+The two need not have channels or strides in common: a linear layer, which is thrown away afterwards, makes the
+teacher's features of the student's. Source: Romero et al. 2015 (FitNets), section 2.2; here the teacher's channels
+count alike, however much energy each has.
 """
 
 from dataclasses import dataclass
@@ -15,28 +14,31 @@ from torch.nn.functional import grid_sample, mse_loss, pad
 from tracker.data.pairs import Pairs
 from tracker.models.anchors import cell_offsets
 from tracker.models.backbones import Features
-from tracker.models.filter_neck import unit_samples
 from tracker.models.graphs import filter_maps
 from tracker.models.siamese import SiameseNetwork
+from tracker.training.distributed import mean_over_ranks
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherTraining:
-    """Say what teaches a network, and how much that weighs beside the losses of its head."""
+    """Say what teaches a network, and how much that weighs beside the losses of its head.
+
+    The network's `regressor` goes from its deep features to the teacher's joined ones.
+    """
 
     teacher: SiameseNetwork  # in evaluation mode, its size of picture a multiple of its stride and 1
     fine_weight: float  # of the teacher's fine features beside its deep ones
     weight: float
 
     def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
-        """Return the weighted loss: how far the places of the searches of a template are from as alike as taught.
+        """Return the weighted loss: the share of what the teacher's features say that the student's do not tell.
 
         search: the student's features of all searches, (N * K, C, h, w); the deep ones are taught.
         """
-        n, k = pairs.positive.shape
+        assert network.regressor is not None
         pictures = pairs.searches.flatten(0, 1).to(search.deep.device)
-        wanted = self._maps(pictures, search.deep.shape[-1], network.stride)
-        return self.weight * mse_loss(inner_products(search.deep, n), inner_products(wanted, n))
+        wanted = standardised(self._maps(pictures, search.deep.shape[-1], network.stride))
+        return self.weight * mse_loss(network.regressor(search.deep.float()), wanted)
 
     @torch.no_grad()
     def _maps(self, pictures: Tensor, cells: int, stride: int) -> Tensor:
@@ -45,15 +47,11 @@ class TeacherTraining:
         return resampled_cells(taught, self.teacher.stride, cells, stride)
 
 
-def inner_products(maps: Tensor, groups: int) -> Tensor:
-    """Return the inner products (groups, P, P) of all places of maps (N, C, h, w), N / groups of which lie together.
-
-    Each map is scaled to a mean energy of 1 a place, as the online filter does.
-    """
-    scaled = unit_samples(maps.float()) * maps[0, 0].numel() ** 0.5
-    places = scaled.view(groups, -1, *maps.shape[1:]).permute(0, 1, 3, 4, 2).flatten(1, 3)  # (groups, P, C)
-    products: Tensor = places @ places.transpose(1, 2)
-    return products
+def standardised(maps: Tensor) -> Tensor:
+    """Return maps (N, C, h, w), each channel with mean 0 and variance 1 over the batch of all processes."""
+    mean = mean_over_ranks(maps.mean((0, 2, 3), keepdim=True))
+    variance = mean_over_ranks((maps - mean).square().mean((0, 2, 3), keepdim=True))
+    return (maps - mean) / variance.sqrt().clamp(min=1e-12)
 
 
 def whole_cells(pictures: Tensor, stride: int) -> Tensor:
