@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tracker.models.backbones import fuse_batch_norm
 from tracker.models.siamese import SiameseNetwork
 from tracker.network_builder import build_network
 from tracker.runtime import Seen
-from tracker.runtime_graphs import GraphRuntime, OnnxEngine, OpenVinoEngine
+from tracker.runtime_graphs import GraphRuntime, OnnxEngine, OpenVinoEngine, kept
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 
@@ -51,7 +52,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     network, text = fresh(request.param)
     folder = tmp_path_factory.mktemp("graphs") / request.param
     exported = export(network, text, folder, {"from": "a test"}, {"verify_threshold": 0.5})
-    return TorchRuntime(network, exported.fine_weight), folder
+    return TorchRuntime(network, exported.fine_weight, "fine" in kept(exported)), folder
 
 
 def engine_of(name: str, folder: Path, exported: Exported) -> GraphRuntime:
@@ -236,7 +237,7 @@ def test_unknown_model_is_that_without_torch_too(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("override", "name"),
     [
-        ("crop.search_size=321", "crop.search_size = 257, not 321"),
+        ("crop.search_size=321", "crop.search_size = 225, not 321"),
         ("crop.template_size=145", "crop.template_size = 129, not 145"),
         ("model.backbone=mobilenetv3_small", "model = "),
     ],
@@ -244,6 +245,16 @@ def test_unknown_model_is_that_without_torch_too(monkeypatch: pytest.MonkeyPatch
 def test_what_graphs_were_made_for_cannot_be_changed(override: str, name: str) -> None:
     with pytest.raises(ValueError, match=rf"were made for {name}"):
         load_tracker("siamrpn_resnet18", "cpu", [override], runtime="onnx")
+
+
+def test_boxes_are_not_corrected_on_what_graphs_do_not_hand_on() -> None:
+    online = parse((ROOT / "configs" / "resnet18_online.toml").read_text(encoding="utf-8")).online
+    assert online is not None and online.box is not None
+    table = ", ".join(f"{name} = {value}" for name, value in asdict(online.box).items())
+    with pytest.raises(ValueError, match="do not hand on the fine features that online.box reads; use --runtime torch"):
+        load_tracker("siamrpn_mobile", "cpu", [f"online.box={{{table}}}"], runtime="onnx")
+    tracker = load_tracker("siamrpn_mobile", "cpu", [f"online.box={{{table}}}", "online.trust=0.0"], runtime="torch")
+    assert predictions(tracker) != predictions(load_tracker("siamrpn_mobile", "cpu", runtime="torch"))
 
 
 def test_targets_in_two_threads_do_not_mix() -> None:

@@ -7,8 +7,9 @@ import pytest
 from tests.videos import paint
 from tracker.builder import load_tracker
 from tracker.crop import cut, mean_colour
+from tracker.decode import Candidate
 from tracker.geometry import Box, CropGeometry
-from tracker.localisers import OnlineLocaliser
+from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser, ScaleSearchState
 from tracker.runtime import Seen
 from tracker.views import VIEWS, cut_view
 
@@ -82,3 +83,59 @@ def test_features_that_are_not_numbers_are_an_error(localiser: OnlineLocaliser) 
     broken = Seen(np.full((1, 384, 16, 16), np.nan, np.float32), np.full((1, 128, 31, 31), np.nan, np.float32))
     with pytest.raises(ValueError, match="not finite"):
         localiser.locate(model, broken, box)
+
+
+BOX = Box(160, 120, 44, 52)
+WIDER = Box(160, 120, 50, 47)  # of BOX, which the scale search cannot tell
+
+
+@pytest.fixture(scope="module")
+def scale_search() -> ScaleSearchLocaliser:
+    found = load_tracker("siamfc_alexnet", device="cpu", runtime="torch").localiser
+    assert isinstance(found, ScaleSearchLocaliser)
+    return found
+
+
+def with_box(localiser: ScaleSearchLocaliser, **changes: float) -> ScaleSearchLocaliser:
+    """Return the localiser with other settings of its box regression."""
+    box = localiser.box
+    assert box is not None and localiser.place is not None
+    config = replace(localiser.place.config, box=replace(box.config, **changes))
+    return ScaleSearchLocaliser(localiser.runtime, localiser.decoder, localiser.crop, config)
+
+
+def find(localiser: ScaleSearchLocaliser, shown: Box) -> tuple[Candidate, ScaleSearchState, ScaleSearchState]:
+    """Return what is found of an object learned as BOX, and the models before and after."""
+    frame = paint(BOX)
+    model = localiser.learn(frame, BOX, mean_colour(frame))
+    frame = paint(shown)
+    crops = [cut(frame, region, mean_colour(frame)) for region in localiser.regions(BOX)]
+    candidate, _, after = localiser.locate(model, localiser.runtime.see(crops, [model.code] * len(crops)), BOX)
+    return candidate, model, after
+
+
+def test_scale_search_learns_the_shape_that_it_cannot_search(scale_search: ScaleSearchLocaliser) -> None:
+    plain, *_ = find(with_box(scale_search, share=0.0), WIDER)
+    assert plain.w / plain.h == pytest.approx(BOX.w / BOX.h)
+    half, *_ = find(with_box(scale_search, share=0.5, stretch_trust=1.0), WIDER)
+    whole, *_ = find(with_box(scale_search, share=1.0, stretch_trust=1.0), WIDER)
+    steps = [np.log(found.w / found.h) for found in (plain, half, whole)]
+    assert steps[1] - steps[0] == pytest.approx((steps[2] - steps[0]) / 2, rel=0.02)
+    assert 0.5 < (steps[2] - steps[0]) / np.log(WIDER.w / WIDER.h * BOX.h / BOX.w) < 1.3
+
+
+def test_scale_search_learns_box_and_place_together_where_the_score_is_enough(
+    scale_search: ScaleSearchLocaliser,
+) -> None:
+    _, before, after = find(scale_search, BOX)
+    assert after.box is not before.box and after.place is not before.place
+    assert scale_search.place is not None
+    deaf = ScaleSearchLocaliser(
+        scale_search.runtime,
+        scale_search.decoder,
+        scale_search.crop,
+        replace(scale_search.place.config, gate=2.0, trust=2.0),
+    )
+    found, before, after = find(deaf, WIDER)
+    assert after is before
+    assert found.w / found.h == pytest.approx(BOX.w / BOX.h)

@@ -19,12 +19,13 @@ from tracker.runtime import Array, Code, Seen
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 
+ROOT = Path(__file__).parent.parent
 CONFIG = parse(
-    (Path(__file__).parent.parent / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"),
-    ["score=false", "recovery=false"],  # the score is what answers
+    (ROOT / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"),
+    ["score=false", "recovery=false", "online.box=false"],  # the score is what answers, the box the head's
 )
 BOX = Box(160.0, 120.0, 44.0, 52.0)
-MAPS = (1, 384, 17, 17)
+MAPS = (1, 384, 15, 15)
 
 
 def make(config: Config = CONFIG) -> RPNLocaliser:
@@ -57,8 +58,8 @@ def see(localiser: RPNLocaliser, model: RPNState, box: Box) -> Seen:
 
 def blank(scores: float = 0.0, maps: float = 0.0) -> Seen:
     """Return what a network sees where nothing is: the box of the template in every cell."""
-    boxes = np.broadcast_to(np.array([0, 0, 40, 40], np.float32).reshape(1, 4, 1, 1), (1, 4, 33, 33))
-    return Seen(np.full(MAPS, maps, np.float32), None, np.full((1, 33, 33), scores, np.float32), boxes)
+    boxes = np.broadcast_to(np.array([0, 0, 40, 40], np.float32).reshape(1, 4, 1, 1), (1, 4, 29, 29))
+    return Seen(np.full(MAPS, maps, np.float32), None, np.full((1, 29, 29), scores, np.float32), boxes)
 
 
 def plant(localiser: RPNLocaliser, monkeypatch: pytest.MonkeyPatch, off: tuple[float, float, float, float]) -> None:
@@ -71,9 +72,9 @@ def plant(localiser: RPNLocaliser, monkeypatch: pytest.MonkeyPatch, off: tuple[f
             return seen
         w, h = codes[0][3][0]
         box = np.array([off[0] * w, off[1] * h, w * off[2], h * off[3]], np.float32).reshape(1, 4, 1, 1)
-        overlaps = np.zeros((len(crops), 33, 33), np.float32)
-        overlaps[:, 16, 16] = 0.9
-        return seen._replace(scores=overlaps, boxes=np.broadcast_to(box, (len(crops), 4, 33, 33)))
+        overlaps = np.zeros((len(crops), 29, 29), np.float32)
+        overlaps[:, 14, 14] = 0.9
+        return seen._replace(scores=overlaps, boxes=np.broadcast_to(box, (len(crops), 4, 29, 29)))
 
     monkeypatch.setattr(TorchRuntime, "see", read)
     monkeypatch.setattr(localiser, "_moved", lambda search, box: [])
@@ -128,10 +129,10 @@ def test_calibration_asks_the_cell_of_the_object_in_each_moved_crop(
         if not codes:
             return Seen(maps)
         assert len(crops) == len(truths)
-        overlaps, boxes = np.zeros((len(crops), 33, 33)), np.full((len(crops), 4, 33, 33), 5.0)
+        overlaps, boxes = np.zeros((len(crops), 29, 29)), np.full((len(crops), 4, 29, 29), 5.0)
         for i, truth in enumerate(truths):
-            u, v = truth.cx - 128.5, truth.cy - 128.5
-            row, column = round(16 + v / 8), round(16 + u / 8)
+            u, v = truth.cx - 112.5, truth.cy - 112.5
+            row, column = round(14 + v / 8), round(14 + u / 8)
             overlaps[i, row, column], overlaps[i, column, row] = 0.5, 0.5
             overlaps[i, 2, 3] = 0.9
             boxes[i, :, row, column] = u, v, truth.w / 1.1, truth.h
@@ -188,7 +189,7 @@ def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser)
     for moved in (Box(160, 120, 44, 52), Box(172, 112, 44, 52), Box(146, 129, 44, 52)):
         candidate, _, _ = fresh.locate(model, see(fresh, model, moved), BOX)
         found = fresh.regions(BOX)[0].box_to_frame(
-            Box(128.5 + candidate.du, 128.5 + candidate.dv, candidate.w, candidate.h)
+            Box(112.5 + candidate.du, 112.5 + candidate.dv, candidate.w, candidate.h)
         )
         assert iou(found, moved) > 0.5
 
@@ -283,14 +284,40 @@ def test_chance_is_the_score_and_the_filter_learns_where_it_is_trusted(
 def test_looking_learns_nothing_and_has_no_favourite_place(fresh: RPNLocaliser) -> None:
     localiser, _ = with_certainty(fresh, 0.7)
     model = learn(localiser)
-    scores = np.full((1, 33, 33), 0.1, np.float32)
-    scores[0, 16, 16], scores[0, 2, 30] = 0.8, 0.85
-    boxes = np.broadcast_to(np.array([0, 0, 40, 40], np.float32).reshape(1, 4, 1, 1), (1, 4, 33, 33)).copy()
-    boxes[0, :2, 2, 30] = 112, -112
+    scores = np.full((1, 29, 29), 0.1, np.float32)
+    scores[0, 14, 14], scores[0, 2, 26] = 0.8, 0.85
+    boxes = np.broadcast_to(np.array([0, 0, 40, 40], np.float32).reshape(1, 4, 1, 1), (1, 4, 29, 29)).copy()
+    boxes[0, :2, 2, 26] = 96, -96
     alone = RPNLocaliser(localiser.runtime, localiser.crop, None, localiser.config, localiser.certainty)
     seen = Seen(np.zeros(MAPS, np.float32), None, scores, boxes)
     bare = replace(model, place=None, calibration=(0.0, 0.0, 0.0, 0.0))
     found = alone.look(bare, seen, (40.0, 40.0))
-    assert (found.du, found.dv, found.score) == (112, -112, 0.7)
+    assert (found.du, found.dv, found.score) == (96, -96, 0.7)
     candidate, _, _ = alone.locate(bare, seen, BOX)
     assert (candidate.du, candidate.dv) == (0, 0)  # the window prefers the middle
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_heads_box_is_corrected_by_what_is_learned_online(
+    fresh: RPNLocaliser, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    assert CONFIG.rpn is not None and CONFIG.online is not None and CONFIG.crop is not None
+    box_config = parse((ROOT / "configs" / "resnet18_online.toml").read_text(encoding="utf-8")).online
+    assert box_config is not None and box_config.box is not None and isinstance(fresh.runtime, TorchRuntime)
+    wider, followed = Box(BOX.cx, BOX.cy, 50.0, 46.0), []
+    for share in (0.5, 1.0):
+        corrects = replace(box_config.box, share=share, stretch_trust=1.0)
+        localiser = RPNLocaliser(
+            TorchRuntime(fresh.runtime.network, CONFIG.fine_weight, hands_fine=True),
+            CONFIG.crop,
+            replace(CONFIG.online, trust=0.4 if trusted else 2.0, box=corrects),
+            replace(CONFIG.rpn, calibration=0.0),
+        )
+        plant(localiser, monkeypatch, (0.0, 0.0, 1.0, 1.0))  # the head sees no change
+        model = learn(localiser)
+        candidate, _, after = localiser.locate(model, see(localiser, model, wider), BOX)
+        followed.append(np.log(candidate.w / candidate.h * BOX.h / BOX.w) / np.log(wider.w / wider.h * BOX.h / BOX.w))
+        assert model.box is not None and after.box is not None and after.place is not model.place
+        assert (after.box is not model.box) == trusted
+    assert followed[0] == pytest.approx(followed[1] / 2, rel=0.02, abs=1e-6)
+    assert (0.5 < followed[1] < 1.3) if trusted else (abs(followed[1]) < 1e-6)

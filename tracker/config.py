@@ -69,6 +69,7 @@ class BoxRegressionConfig:
     ridge: float
     rate: float
     first_weight: float
+    share: float = 1.0  # of a correction that is followed, beside a head that finds boxes itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,12 @@ class OnlineConfig:
     gate: float
     learn_every: int = 1  # frames, once the first ones are learned: with the weight of all of them
     fine_weight: float = 0.0  # of the fine features beside the deep ones, whose weight is 1; for backbones of stride 16
-    # The rest is for a model without a head, which has no [crop]: where to search, and how the box is found.
+    trust: float = 0.0  # score from which on the box is corrected
+    box: BoxRegressionConfig | None = None  # without it boxes are the head's, or those of the scale search
+    # The rest is for a model without a head: where to search.
     search_factor: float = 0.0  # side of the search crop over the context side
     search_size: int = 0
-    trust: float = 0.0
     window_influence: float = 0.0
-    box: BoxRegressionConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +176,8 @@ class TrainConfig:
     clip_norm: float = 0.0  # largest norm of the gradient; 0: as it comes
     ema: float = 0.0  # share of the mean weights that a step keeps; 0: the weights themselves are the result
     filter_weight: float = 0.0  # of the online filter's loss beside the head's, see `training.filter_loss`
-    teacher: str = ""  # a model of the zoo or a weight file, from whose features the backbone learns beside the pairs
-    teacher_weight: float = 0.0  # of what it teaches beside the head's loss, see `training.teacher`
+    teacher: str = ""  # a model of the zoo or a weight file, whose features the backbone learns, see `training.teacher`
+    teacher_weight: float = 0.0  # of that loss beside the head's
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ def _parts(network: SiameseNetwork, config: Config) -> list[Part]:
     backbone = BackboneGraph(network, config.fine_weight).eval()
     crop, online = config.crop, config.online
     if network.head is None or crop is None:
-        assert online is not None
+        if online is None:
+            raise ValueError("a model without a head and without the table [online] tracks nothing: it is not exported")
         return [(BACKBONE, backbone, {"images": _pictures(online.search_size)}), *_embedding_part(network)]
     code, head = CodeGraph(network).eval(), HeadGraph(network).eval()
     size_wh = torch.tensor([_SIZE_WH]).repeat(_CROPS, 1)

@@ -11,7 +11,7 @@ from tracker.crop import Fill, cut
 from tracker.decode import Candidate, ResponsePyramid, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
-from tracker.online import BoxModel, OnlineState, PlaceModel, PlaceState, parabola_peak
+from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, parabola_peak
 from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
@@ -45,12 +45,14 @@ class ScaleSearchState:
 
     code: Code
     place: PlaceState | None
+    box: BoxState | None = None  # where boxes are corrected
 
 
 class ScaleSearchLocaliser:
     """SiamFC: correlate the template with crops of several scales and take the best peak, with an online filter's help.
 
-    The head chooses the scale; the place is where head and filter together answer best.
+    The head chooses the scale; the place is where head and filter together answer best. A regression learned online may
+    then correct the box, whose shape the scale search never changes.
     """
 
     def __init__(
@@ -61,19 +63,24 @@ class ScaleSearchLocaliser:
         self.decoder = decoder
         self.crop = crop
         self.place = None if online is None else PlaceModel(online, runtime.stride)
+        self.box = None if online is None or online.box is None else BoxModel(online.box, FINE_STRIDE)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> ScaleSearchState:
-        """Return the template's features and the filter learned from views of the first frame."""
+        """Return the template's features, the filter learned from views of the first frame, and the regression."""
         side = context_side(box.w, box.h, self.crop.context)
         region = CropGeometry(box.cx, box.cy, side, self.crop.template_size)
         size_wh = box.w / region.frame_per_crop, box.h / region.frame_per_crop
         code = self.runtime.encode(cut(frame, region, fill), size_wh)
-        place = None
+        place = box_state = None
         if self.place is not None:
             search = self._region(box, 1.0)
             seen = self.runtime.see(cut_views(frame, search, fill), ())
-            place = self.place.learn_views(seen.filtered, search.box_to_crop(box))
-        return ScaleSearchState(code, place)
+            shown = search.box_to_crop(box)
+            place = self.place.learn_views(seen.filtered, shown)
+            if self.box is not None:
+                assert seen.fine is not None
+                box_state = self.box.learn_first(seen.fine[:1], Box(0.0, 0.0, shown.w, shown.h))
+        return ScaleSearchState(code, place, box_state)
 
     def code(self, model: ScaleSearchState) -> Code:
         """Return the template's features."""
@@ -89,18 +96,27 @@ class ScaleSearchLocaliser:
         return CropGeometry(box.cx, box.cy, side * factor, crop.search_size)
 
     def locate(self, model: ScaleSearchState, seen: Seen, box: Box) -> tuple[Candidate, int, ScaleSearchState]:
-        """Return the highest peak over the scales; the template stays what it was, the filter learns."""
+        """Return the highest peak over the scales, its box corrected; filter and regression learn, the template not."""
         responses = seen.scores
         assert responses is not None
         per_crop = search_side(box.w, box.h, self.crop.context, self.crop.template_size, 1)
         size_wh = box.w / per_crop, box.h / per_crop
-        if self.place is None or model.place is None:
+        place = model.place
+        if self.place is None or place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
             return candidate, scale, model
-        pairs = [self.place.answer(model.place, seen.filtered[i : i + 1]) for i in range(len(responses))]
+        pairs = [self.place.answer(place, seen.filtered[i : i + 1]) for i in range(len(responses))]
         candidate, scale = self.decoder.decode(responses, size_wh, np.stack([answers for _, answers in pairs]))
-        if candidate.score >= self.place.config.gate:
-            place = self.place.learn(model.place, pairs[scale][0], (candidate.du, candidate.dv))
+        learns = candidate.score >= self.place.config.gate
+        if self.box is not None and model.box is not None and candidate.score >= self.place.config.trust:
+            assert seen.fine is not None
+            maps, found = self.box.correct(model.box, seen.fine[scale : scale + 1], Box(*candidate.box_uvwh))
+            candidate = Candidate(found.cx, found.cy, found.w, found.h, candidate.score)
+            frames = self.place.due(place) if learns else 0
+            if frames:
+                model = replace(model, box=self.box.learn(model.box, maps, found, frames))
+        if learns:
+            place = self.place.learn(place, pairs[scale][0], (candidate.du, candidate.dv))
             model = replace(model, place=place)
         return candidate, scale, model
 

@@ -93,8 +93,10 @@ def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
     """Return the optimizer of the parts that are not frozen; freezes the others.
 
-    Biases and BatchNorm are not decayed: they set a level, not a pattern. Raises ValueError where nothing is left.
+    Biases and BatchNorm are not decayed: they set a level, not a pattern. Raises ValueError where nothing is left, or
+    nothing of the backbone that a teacher could teach.
     """
+    assert not train.teacher or network.regressor is not None, "build_objective comes first"
     parts = dict(network.backbone.named_children()) | ({"head": network.head} if network.head is not None else {})
     for name in train.frozen:
         if name not in parts:
@@ -112,6 +114,8 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
         for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
             if parameters:
                 groups.append({"params": parameters, "weight_decay": decay, "lr_share": lr_share})
+    if train.teacher and not any(parameter.requires_grad for parameter in network.backbone.parameters()):
+        raise ValueError("train.frozen leaves nothing of the backbone that train.teacher could teach")
     if not groups:
         raise ValueError("train.frozen names all that could learn")
     if train.optimizer == "adamw":

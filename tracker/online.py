@@ -138,7 +138,7 @@ class BoxModel:
         self._limits = np.float32(1.5) * np.array(
             [config.shift, config.shift, config.growth, config.stretch], np.float32
         )
-        self._trust = np.array([1.0, 1.0, 1.0, config.stretch_trust], np.float32)
+        self._trust = np.float32(config.share) * np.array([1.0, 1.0, 1.0, config.stretch_trust], np.float32)
 
     def learn_first(self, fine: Array, box: Box) -> BoxState:
         """Learn from fine features (1, c, h, w) of the first frame, in which the object is `box`."""

@@ -1,4 +1,4 @@
-"""Quantise an exported backbone to int8: its convolutions compute in 8 bits, with ranges seen on real crops.
+"""Quantise an exported backbone to int8: its convolutions, or most, compute in 8 bits, with ranges seen on real crops.
 
 A range goes from the mean of the crops' smallest values to the mean of their largest. What the more extreme crops
 reach is cut off, so that the steps are fine where most values are: the features of ResNet-18 then differ by .08 of
@@ -29,7 +29,7 @@ from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
 
 # Convolutions, counted from the first, that stay as they are. The errors of the first residual block go through all
 # that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much.
-_STAY = {"resnet18": (1, 2)}
+_STAY = {("resnet18", "rpn"): (1, 2)}
 _TRACKS = 48  # of different videos, from whose first frames ranges are read
 _FEWEST = 16  # with less the ranges are those of a few things
 _CROPS = 288  # spread over all that were seen
@@ -48,7 +48,8 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
     except ImportError as error:
         raise ValueError("the quantiser is not installed: pip install 'siamtrack[export]'") from error
     exported = read_card(folder)
-    stay = _STAY.get(parse(exported.config).model.backbone, ())
+    model = parse(exported.config).model
+    stay = _STAY.get((model.backbone, model.head), ())
     crops = _watch(folder, _spread(read_tracks(data / "tracks.jsonl")))
     out.mkdir(parents=True, exist_ok=True)
     for graph in exported.outputs:

@@ -11,7 +11,7 @@ from tracker.crop import Fill, cut
 from tracker.decode import Candidate, Proposals, best_proposal, resampled, second_peak, value_near
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
-from tracker.online import PlaceModel, PlaceState
+from tracker.online import BoxModel, BoxState, PlaceModel, PlaceState
 from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
@@ -28,10 +28,14 @@ class RPNState:
     place: PlaceState | None  # where a filter is learned
     calibration: tuple[float, float, float, float]  # given box less the head's: (dx, dy) over its size, log sizes
     certainty: CertaintyState | None = None  # where the score is a chance
+    box: BoxState | None = None  # where boxes are corrected
 
 
 class RPNLocaliser:
-    """Find the cell where filter and head together answer best; its box is the head's, read as the first box was."""
+    """Find the cell where filter and head together answer best; its box is the head's, read as the first box was.
+
+    A regression learned online may correct it.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class RPNLocaliser:
         self.crop = crop
         self.config = config
         self.place = None if online is None else PlaceModel(online, runtime.stride)
+        self.box = None if online is None or online.box is None else BoxModel(online.box, FINE_STRIDE)
         self.certainty = certainty
         self._anywhere = replace(config, window_influence=0.0)
 
@@ -71,11 +76,15 @@ class RPNLocaliser:
             place = self.place.learn_views(
                 np.concatenate([seen.filtered[:1], others.filtered]), Box(0.0, 0.0, *size_wh)
             )
-        certainty = None
+        shown_box = search.box_to_crop(box)
+        given = Box(0.0, 0.0, shown_box.w, shown_box.h)
+        certainty = box_state = None
         if self.certainty is not None:
-            shown_box = search.box_to_crop(box)
-            certainty = self.certainty.start(seen.maps[0], (0.0, 0.0, shown_box.w, shown_box.h))
-        return RPNState(code, place, self._calibrate(seen, truth), certainty)
+            certainty = self.certainty.start(seen.maps[0], (0.0, 0.0, given.w, given.h))
+        if self.box is not None:
+            assert seen.fine is not None
+            box_state = self.box.learn_first(seen.fine[:1], given)
+        return RPNState(code, place, self._calibrate(seen, truth), certainty, box_state)
 
     def code(self, model: RPNState) -> Code:
         """Return what the head needs of the template."""
@@ -95,6 +104,7 @@ class RPNLocaliser:
         shown = self.regions(box)[0].box_to_crop(box)
         proposals, sample = self._answer(model, seen)
         candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
+        candidate, maps = self._corrected(model, seen, candidate)
         place = self.place
         evidence = self._evidence(seen, proposals, candidate)
         score, learns = evidence.alone, place is not None and candidate.score >= place.config.gate
@@ -102,11 +112,29 @@ class RPNLocaliser:
             found = self.certainty.judge(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
             score, learns = found.score, learns and found.score >= self.certainty.config.trust
             model = replace(model, certainty=self.certainty.advanced(model.certainty, evidence, found))
-        if learns and place is not None and model.place is not None:
-            model = replace(model, place=place.learn(model.place, sample, (candidate.du, candidate.dv)))
+        if learns:
+            model = self._learned(model, sample, maps, candidate)
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
             return Candidate(0.0, 0.0, shown.w, shown.h, score), 0, model
         return replace(candidate, score=score), 0, model
+
+    def _corrected(self, model: RPNState, seen: Seen, candidate: Candidate) -> tuple[Candidate, Array | None]:
+        """Return the candidate, its box corrected where that is learned and trusted, and the map to learn it from."""
+        if self.box is None or model.box is None or self.place is None or candidate.score < self.place.config.trust:
+            return candidate, None
+        assert seen.fine is not None
+        maps, found = self.box.correct(model.box, seen.fine, Box(*candidate.box_uvwh))
+        return Candidate(found.cx, found.cy, found.w, found.h, candidate.score), maps
+
+    def _learned(self, model: RPNState, sample: Array, maps: Array | None, candidate: Candidate) -> RPNState:
+        """Return the model after a frame that tells enough of the object; maps: those of `_corrected`."""
+        if self.place is None or model.place is None:
+            return model
+        box_state, frames = model.box, self.place.due(model.place)
+        if self.box is not None and box_state is not None and maps is not None and frames:
+            box_state = self.box.learn(box_state, maps, Box(*candidate.box_uvwh), frames)
+        place = self.place.learn(model.place, sample, (candidate.du, candidate.dv))
+        return replace(model, place=place, box=box_state)
 
     def look(self, model: RPNState, seen: Seen, size_wh: tuple[float, float]) -> Candidate:
         """Return the best place in a region where the object may be, and how likely it is there; nothing is learned."""

@@ -21,7 +21,7 @@ class Seen(NamedTuple):
     """Hold what a network sees in N search crops, float32; it has the parts that its localiser reads."""
 
     maps: Array  # (N, C, h, w), fine and deep features together
-    fine: Array | None = None  # (N, c, H, W), stride 8, for a model without a head: it corrects boxes on them
+    fine: Array | None = None  # (N, c, H, W), stride 8, for a model that corrects boxes on them
     scores: Array | None = None  # (N, a, a): SiamFC's logits, or the overlaps that an anchor head expects, in [0, 1]
     boxes: Array | None = None  # (N, 4, a, a): (u, v) less the crop's middle and (w, h), crop pixels
     narrow: Array | None = None  # (N, d, h, w), of the maps what the online filter was trained to read

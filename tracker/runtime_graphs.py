@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tracker.config import parse
 from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, Exported
 from tracker.interface import Frame
 from tracker.runtime import KEPT, Array, Code, Seen, stack
@@ -61,8 +62,7 @@ class GraphRuntime:
             found = self.engine.search(_images(crops), code)
             return Seen(**{name: part.copy() for name, part in zip(names, found, strict=True)})
         features = self._embed(crops)
-        wanted = self._kept if HEAD in self.exported.outputs else (*self._kept, "fine")
-        return Seen(**{name: features[name].copy() for name in wanted})
+        return Seen(**{name: features[name].copy() for name in self._kept})
 
     def embed(self, pooled: Array) -> Array:
         """Return the vectors of pooled features, see `runtime.Runtime`."""
@@ -79,8 +79,10 @@ def _images(crops: Sequence[Frame]) -> np.ndarray[Any, Any]:
 
 
 def kept(exported: Exported) -> tuple[str, ...]:
-    """Return which outputs of the backbone a search hands on."""
-    return tuple(name for name in KEPT if name in exported.outputs[BACKBONE])
+    """Return which outputs of the backbone a search hands on; the fine features are one where boxes are corrected."""
+    online = parse(exported.config).online
+    fine = ("fine",) if online is not None and online.box is not None else ()
+    return tuple(name for name in (*KEPT, *fine) if name in exported.outputs[BACKBONE])
 
 
 class OnnxEngine:

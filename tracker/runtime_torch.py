@@ -14,12 +14,16 @@ from tracker.runtime import KEPT, Array, Code, Seen, stack
 class TorchRuntime:
     """Run a network where its weights lie and in their number format."""
 
-    def __init__(self, network: SiameseNetwork, fine_weight: float) -> None:
-        """Take the network, in evaluation mode, and the weight of the fine features in the filter's maps."""
+    def __init__(self, network: SiameseNetwork, fine_weight: float, hands_fine: bool = False) -> None:
+        """Take the network, in evaluation mode, and the weight of the fine features in the filter's maps.
+
+        hands_fine: whether they are handed on by themselves as well, as always without a head.
+        """
         self.network = network
         self.fine_weight = fine_weight
         self.stride = network.stride
         self.embeds = network.embedding is not None
+        self._kept = (*KEPT, "fine") if hands_fine or network.head is None else KEPT
         self._backbone = BackboneGraph(network, fine_weight)
         self._code = CodeGraph(network)
         self._head = HeadGraph(network)
@@ -36,10 +40,8 @@ class TorchRuntime:
     def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
         """Return what is seen in search crops, see `runtime.Runtime`."""
         found = dict(zip(self._backbone.outputs, self._backbone(self._images(crops)), strict=True))
-        kept = {name: _array(found[name]) for name in KEPT if name in found}
-        if self.network.head is None:
-            return Seen(fine=_array(found["fine"]), **kept)
-        if not codes:
+        kept = {name: _array(found[name]) for name in self._kept if name in found}
+        if self.network.head is None or not codes:
             return Seen(**kept)
         code = [torch.from_numpy(part).to(self.network.mean.device) for part in stack(codes)]
         answers = self._head(found["deep"], found["fine"], *code)

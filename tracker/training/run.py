@@ -50,7 +50,8 @@ class RunOptions:
 def train(config: Path, data: Place, out: Path, overrides: Sequence[str], options: RunOptions) -> Iterator[str]:
     """Train on `data/tracks.jsonl`, or on shards, and yield a line of progress every few steps.
 
-    With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks; what
+    With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks, or, of a
+    model without a head, one to start others from; what
     tracks best by `options.validation` is kept beside it, see `watch.Watch`. A run goes on from its state in `out`;
     where there is none it starts from the weight file `options.init`: at that file's step if it comes from an
     unfinished run of this configuration, else at the first. In several processes, see `distributed`, the first alone
@@ -61,6 +62,8 @@ def train(config: Path, data: Place, out: Path, overrides: Sequence[str], option
     settings = chosen.train
     if settings is None:
         raise ValueError(f"{config} has no [train] table")
+    if options.validation is not None and chosen.model.head == "none":
+        raise ValueError("a model without a head is taught features, not to track: leave --validation out")
     source = open_pairs(chosen, data, _schedule(settings).steps, options.workers, options.buffer_mb)
     dataset = source.pairs
     watch = _watch(dataset, options)
@@ -201,7 +204,7 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
 
     A model with another head or none, such as a backbone that was trained elsewhere, leaves the head as it is, and one
     without the filter's neck leaves that. An embedding head that only one of the two has does not matter: pairs do not
-    train it. The layer to a teacher's features is in no file.
+    train it. The layer to a teacher's features is in no file, so a run with a teacher starts at its first step.
     """
     loaded = checkpoint.load(path)
     here = trainer.network.state_dict()
@@ -222,7 +225,8 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
             raise ValueError(f"{path} does not fit the configuration: {name} is {sizes[1]} there, {sizes[0]} here")
     trainer.restart(there)
     done = int(loaded.provenance.get("steps", "0"))
-    if done < trainer.schedule.steps and _recipe(parse(loaded.config)) == _recipe(config):
+    taught = config.train is not None and bool(config.train.teacher)
+    if done < trainer.schedule.steps and not taught and _recipe(parse(loaded.config)) == _recipe(config):
         trainer.step, trainer.seconds = done, 3600 * float(loaded.provenance.get("hours", "0"))
 
 

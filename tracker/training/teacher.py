@@ -27,7 +27,7 @@ class TeacherTraining:
     """
 
     teacher: SiameseNetwork  # in evaluation mode, its size of picture a multiple of its stride and 1
-    fine_weight: float  # of the teacher's fine features beside its deep ones
+    fine_weight: float  # of the teacher's fine features in its maps; 0: its deep ones alone are taught
     weight: float
 
     def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
