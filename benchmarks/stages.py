@@ -37,7 +37,7 @@ from tracker.geometry import Box
 from tracker.interface import Frame
 from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser
 from tracker.models import graphs, online_filter
-from tracker.online import PlaceModel
+from tracker.online import BoxModel, PlaceModel
 from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime_graphs import GraphRuntime
 from tracker.runtime_torch import TorchRuntime
@@ -91,19 +91,14 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
             head = [(network, "forward", CORRELATION)]
     places += head
     if isinstance(localiser, OnlineLocaliser):
-        return [
-            *places,
-            *learning(localiser.place),
-            (localiser, "locate", PEAK),
-            (localiser.box, "correct", CORRECTION),
-            (localiser.box, "learn", BOX_LEARNING),
-        ]
+        return [*places, *learning(localiser.place), (localiser, "locate", PEAK), *correcting(localiser.box)]
     places += learning(localiser.place) if localiser.place else []
     if isinstance(localiser, RPNLocaliser):
         judging = [] if localiser.certainty is None else [(localiser.certainty, "judge", CERTAINTY)]
-        return [*places, *judging, (localiser, "locate", DECODE)]
+        return [*places, *judging, (localiser, "locate", DECODE), *correcting(localiser.box)]
     if isinstance(localiser, ScaleSearchLocaliser):
-        return [*places, (localiser.decoder, "decode", DECODE), (localiser, "locate", DECODE)]
+        decoding = [(localiser.decoder, "decode", DECODE), (localiser, "locate", DECODE)]
+        return [*places, *decoding, *correcting(localiser.box)]
     raise ValueError(f"no stages are known of a {type(localiser).__name__}; add them to `places`")
 
 
@@ -115,6 +110,11 @@ def learning(place: PlaceModel) -> list[tuple[object, str, str]]:
         (place, "learn_for", NORMAL),
         (online_filter, "solve", SOLVE),
     ]
+
+
+def correcting(box: BoxModel | None) -> list[tuple[object, str, str]]:
+    """Return what to put clocks on in the box regression, where there is one."""
+    return [] if box is None else [(box, "correct", CORRECTION), (box, "learn", BOX_LEARNING)]
 
 
 def stage_names(follower: SiameseTracker) -> list[str]:

@@ -21,6 +21,7 @@ ONLINE_STAGES = (
     *("crop", "batch, normalisation, casts", "backbone to fine", "backbone, fine to deep", "joined maps", "projection"),
     *("response, peak", "normal equations", "solve", "box correction", "box learning", "rest", "**update**", "init"),
 )
+BOXES = ["box correction", "box learning"]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ def test_the_scale_search_model_has_its_own_stages() -> None:
     with_filter = parse(text)
     learned = ["projection", "response, peak", "normal equations", "solve"]
     names = stages.stage_names(build_tracker(network, with_filter))
-    assert names == [*ONLINE_STAGES[:4], "correlation", *learned, "decode", "rest"]
+    assert names == [*ONLINE_STAGES[:4], "correlation", *learned, "decode", *BOXES, "rest"]
     follower = build_tracker(network, config)
     frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
     figures = stages.measure(follower, frames, boxes, updates=2)
@@ -99,8 +100,9 @@ def test_the_anchor_model_has_its_own_stages() -> None:
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
     learned = ["projection", "response, peak", "normal equations", "solve"]
-    assert names == [*ONLINE_STAGES[:5], "head", *learned, "certainty", "decode", "rest"]
-    assert {len(figures.stages[name]) for name in names if name not in learned[2:]} == {2}
+    assert names == [*ONLINE_STAGES[:5], "head", *learned, "certainty", "decode", *BOXES, "rest"]
+    counts = {name: len(figures.stages[name]) for name in names}
+    assert {counts[name] for name in names if name not in (*learned[2:], *BOXES)} == {2}
 
 
 def test_the_tracker_is_as_before_and_so_are_its_boxes() -> None:
