@@ -74,7 +74,7 @@ def test_first_residual_block_stays_in_float(tmp_path: Path, monkeypatch: pytest
     graph = onnx.load(tmp_path / "small" / "backbone.onnx").graph
     maker = {name: node.op_type for node in graph.node for name in node.output}
     in_float = [maker.get(node.input[1]) != "DequantizeLinear" for node in graph.node if node.op_type == "Conv"]
-    assert in_float == [at in (1, 2) for at in range(15)]  # see benchmarks/experiments.md, "How far to search"
+    assert in_float == [at in (1, 2) for at in range(15)]  # benchmarks/experiments.md, "How far to search"
 
 
 def _input_scales(path: Path) -> list[float]:
