@@ -28,8 +28,8 @@ from tracker.runtime import Array
 from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
 
 # Convolutions, counted from the first, that stay as they are. The errors of the first residual block go through all
-# that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much. Of siamfc_alexnet the
-# second, the largest, brings 1.01 px down to .96.
+# that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much. The second one of
+# siamfc_alexnet, the largest, brings 1.01 px down to .96.
 _STAY = {("resnet18", "rpn"): (1, 2), ("siamfc_alexnet", "siamfc"): (1,)}
 _TRACKS = 48  # of different videos, from whose first frames ranges are read
 _FEWEST = 16  # with less the ranges are those of a few things
