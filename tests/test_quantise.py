@@ -38,7 +38,7 @@ def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) 
     assert small.provenance.items() > whole.provenance.items() and "tracks.jsonl" in small.provenance["ranges"]
     assert small.metrics == whole.metrics == {"verify_threshold": 0.5}
     sizes = [(tmp_path / name / "backbone.onnx").stat().st_size for name in ("whole", "small")]
-    assert sizes[1] < 0.3 * sizes[0]
+    assert sizes[1] < 0.36 * sizes[0]  # 256 * 48 * 25 of 2.3 million numbers stay as they are: .13 + .87 / 4
     assert small.sha256["head"] == whole.sha256["head"]
     pictures = [paint(Box(128, 128, 60, 60))[:240, :240]]
     pictures = [cv2.resize(picture, (255, 255)) for picture in pictures]
