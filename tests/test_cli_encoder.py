@@ -10,9 +10,9 @@ from tests.data.test_omniglot import draw
 from tests.test_encoder_builder import TEXT
 from tracker import checkpoint, threads
 from tracker.cli import main
-from tracker.config import read, to_toml
 from tracker.encoder_builder import build_encoder
 from tracker.encoder_config import EncoderConfig
+from tracker.toml_tree import read, to_toml
 from tracker.training import encoder_run
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tracker.config import Config, CropConfig, ModelConfig, parse, to_toml
+from tracker.config import Config, CropConfig, ModelConfig, parse
+from tracker.toml_tree import to_toml
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 

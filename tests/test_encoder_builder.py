@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tracker import checkpoint
-from tracker.config import read, to_toml
 from tracker.data.batches import BatchDataset, LabelledBatch
 from tracker.data.labelled import LabelledSamples, gather
 from tracker.encoder_builder import build_encoder, build_encoder_optimizer, build_loss, is_sequential, load_encoder
 from tracker.encoder_config import EncoderConfig
+from tracker.toml_tree import read, to_toml
 from tracker.training.metric_objectives import metric_objective
 from tracker.training.mining import BalancedBatches
 

@@ -15,7 +15,7 @@ import torch
 from tests.videos import moving
 from tracker import builder
 from tracker.builder import load_tracker
-from tracker.config import parse, to_toml
+from tracker.config import parse
 from tracker.export import export
 from tracker.exported import Exported, read_card
 from tracker.geometry import Box
@@ -27,6 +27,7 @@ from tracker.runtime import Seen
 from tracker.runtime_graphs import GraphRuntime, OnnxEngine, OpenVinoEngine, kept
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
+from tracker.toml_tree import to_toml
 
 ROOT = Path(__file__).parent.parent
 # "+ neck": with a part that the online filter was trained to read

@@ -13,11 +13,11 @@ import pytest
 from tests.verifiers import THRESHOLD, make_network, running, thing, write_weights
 from tests.videos import paint
 from tracker.builder import RuntimeName
-from tracker.config import to_toml
 from tracker.crop import cut, mean_colour
 from tracker.data.pair_lists import ListedPair
 from tracker.export import export
 from tracker.geometry import Box, CropGeometry
+from tracker.toml_tree import to_toml
 from tracker.verifier import Verifier, _cut_sharp, embed_file, load_verifier, object_region, pair_similarities
 from tracker.zoo import DEFAULT_MODEL, find_weights
 

@@ -7,11 +7,12 @@ import torch
 
 from tests.videos import texture
 from tracker import checkpoint
-from tracker.config import Config, parse, to_toml
+from tracker.config import Config, parse
 from tracker.interface import Frame
 from tracker.models.backbones import fuse_batch_norm
 from tracker.models.siamese import SiameseNetwork
 from tracker.network_builder import build_network
+from tracker.toml_tree import to_toml
 from tracker.zoo import find_weights
 
 ROOT = Path(__file__).parent.parent

@@ -96,11 +96,7 @@ def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
     """Return a tracker that runs a network in torch, in evaluation mode, as a configuration says."""
     from tracker.runtime_torch import TorchRuntime
 
-    return assemble(TorchRuntime(network, config.fine_weight, _corrects_boxes(config)), config)
-
-
-def _corrects_boxes(config: Config) -> bool:
-    return config.online is not None and config.online.box is not None
+    return assemble(TorchRuntime(network, config.fine_weight, config.corrects_boxes), config)
 
 
 def _load_in_torch(
@@ -119,7 +115,7 @@ def _load_in_torch(
     network, config = load_network(name_or_path, device, overrides)
     dtype = str(next(network.backbone.parameters()).dtype).removeprefix("torch.")
     _log.info("%s: torch on %s, %s", config.description, network.mean.device, dtype)
-    runtime = TorchRuntime(network, config.fine_weight, _corrects_boxes(config))
+    runtime = TorchRuntime(network, config.fine_weight, config.corrects_boxes)
     return Loaded(runtime, config, read_model_card(weights).metrics)
 
 
@@ -131,7 +127,7 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
             f"the graphs in {folder} join features with online.fine_weight = {exported.fine_weight}, "
             f"not {config.fine_weight}; use --runtime torch, or export the model with that setting"
         )
-    if _corrects_boxes(config) and not _corrects_boxes(whole):
+    if config.corrects_boxes and not whole.corrects_boxes:
         raise ValueError(
             f"the graphs in {folder} do not hand on the fine features that online.box reads; use --runtime torch, or "
             "export the model with that table"

@@ -14,7 +14,8 @@ def export_command(
         typer.Option(metavar="DATA", help="Quantise to 8 bits, with ranges seen on the tracks of DATA/tracks.jsonl."),
     ] = None,
     half: Annotated[
-        bool, typer.Option("--half", help="Store the weights in half precision; with --int8, those not in 8 bits.")
+        bool,
+        typer.Option("--half", help="Store the weights in half precision; with --int8, those of the other graphs."),
     ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> None:
@@ -27,11 +28,11 @@ def export_command(
     import torch
 
     from tracker import checkpoint
-    from tracker.config import to_toml
     from tracker.export import export
     from tracker.exported import read_card
     from tracker.network_builder import load_network
     from tracker.quantise import quantise
+    from tracker.toml_tree import to_toml
     from tracker.zoo import find_weights
 
     network, config = load_network(model, "cpu", overrides or (), torch.float32)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from tracker import checkpoint
-from tracker.config import read
 from tracker.data.image_folder import read_clips, read_pictures, read_sequences
 from tracker.data.labelled import LabelledSamples
 from tracker.data.omniglot import read_omniglot
@@ -26,6 +25,7 @@ from tracker.models.encoders import (
     l1_similarity,
     l2_similarity,
 )
+from tracker.toml_tree import read
 from tracker.training import metric_losses as losses
 from tracker.training import mining
 from tracker.training.metric_objectives import Loss, contrastive_of_pairs, cross_entropy_of_pairs

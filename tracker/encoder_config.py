@@ -1,4 +1,4 @@
-"""Settings of an encoder: what it embeds, how it compares, and how it is trained; read by `config.read`."""
+"""Settings of an encoder: what it embeds, how it compares, and how it is trained; read by `toml_tree.read`."""
 
 from dataclasses import dataclass
 from typing import Literal

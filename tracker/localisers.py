@@ -11,7 +11,7 @@ from tracker.crop import Fill, cut
 from tracker.decode import Candidate, ResponsePyramid, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
-from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, parabola_peak
+from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both, parabola_peak
 from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
@@ -107,15 +107,15 @@ class ScaleSearchLocaliser:
             return candidate, scale, model
         pairs = [self.place.answer(place, seen.filtered[i : i + 1]) for i in range(len(responses))]
         candidate, scale = self.decoder.decode(responses, size_wh, np.stack([answers for _, answers in pairs]))
-        learns = candidate.score >= self.place.config.gate
-        if self.box is not None and model.box is not None and candidate.score >= self.place.config.trust:
+        config, learns = self.place.config, candidate.score >= self.place.config.gate
+        if self.box is not None and model.box is not None and candidate.score >= config.trust:
             assert seen.fine is not None
             maps, found = self.box.correct(model.box, seen.fine[scale : scale + 1], Box(*candidate.box_uvwh))
             candidate = Candidate(found.cx, found.cy, found.w, found.h, candidate.score)
-            frames = self.place.due(place) if learns else 0
-            if frames:
-                model = replace(model, box=self.box.learn(model.box, maps, found, frames))
-        if learns:
+            if learns:
+                both = learn_both(self.place, self.box, OnlineState(place, model.box), pairs[scale][0], maps, found)
+                model = replace(model, place=both.place, box=both.box)
+        elif learns:
             place = self.place.learn(place, pairs[scale][0], (candidate.du, candidate.dv))
             model = replace(model, place=place)
         return candidate, scale, model
@@ -166,9 +166,7 @@ class OnlineLocaliser:
         if score >= self.config.trust:
             maps, found = self.box.correct(model.box, seen.fine, found)
             if score >= self.config.gate:
-                frames = self.place.due(model.place)
-                box_state = self.box.learn(model.box, maps, found, frames) if frames else model.box
-                model = OnlineState(self.place.learn(model.place, sample, (found.cx, found.cy)), box_state)
+                model = learn_both(self.place, self.box, model, sample, maps, found)
         return Candidate(found.cx, found.cy, found.w, found.h, min(max(score, 0.0), 1.0)), 0, model
 
     def _peak(self, answers: Array) -> tuple[float, float, float]:

@@ -189,6 +189,15 @@ class OnlineState:
     box: BoxState
 
 
+def learn_both(
+    place: PlaceModel, box: BoxModel, state: OnlineState, sample: Array, maps: Array, found: Box
+) -> OnlineState:
+    """Learn the place from a projected sample, and in the same frames the box from a projected map of `correct`."""
+    frames = place.due(state.place)
+    box_state = box.learn(state.box, maps, found, frames) if frames else state.box
+    return OnlineState(place.learn(state.place, sample, (found.cx, found.cy)), box_state)
+
+
 def parabola_peak(values: Array, at: int) -> float:
     """Return how far, within half a step, the peak of a parabola through values[at - 1 : at + 2] lies from `at`."""
     if not 0 < at < len(values) - 1:

@@ -11,7 +11,7 @@ from tracker.crop import Fill, cut
 from tracker.decode import Candidate, Proposals, best_proposal, resampled, second_peak, value_near
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
-from tracker.online import BoxModel, BoxState, PlaceModel, PlaceState
+from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both
 from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
@@ -130,11 +130,11 @@ class RPNLocaliser:
         """Return the model after a frame that tells enough of the object; maps: those of `_corrected`."""
         if self.place is None or model.place is None:
             return model
-        box_state, frames = model.box, self.place.due(model.place)
-        if self.box is not None and box_state is not None and maps is not None and frames:
-            box_state = self.box.learn(box_state, maps, Box(*candidate.box_uvwh), frames)
-        place = self.place.learn(model.place, sample, (candidate.du, candidate.dv))
-        return replace(model, place=place, box=box_state)
+        if self.box is None or model.box is None or maps is None:
+            return replace(model, place=self.place.learn(model.place, sample, (candidate.du, candidate.dv)))
+        before, found = OnlineState(model.place, model.box), Box(*candidate.box_uvwh)
+        both = learn_both(self.place, self.box, before, sample, maps, found)
+        return replace(model, place=both.place, box=both.box)
 
     def look(self, model: RPNState, seen: Seen, size_wh: tuple[float, float]) -> Candidate:
         """Return the best place in a region where the object may be, and how likely it is there; nothing is learned."""

@@ -80,8 +80,7 @@ def _images(crops: Sequence[Frame]) -> np.ndarray[Any, Any]:
 
 def kept(exported: Exported) -> tuple[str, ...]:
     """Return which outputs of the backbone a search hands on; the fine features are one where boxes are corrected."""
-    online = parse(exported.config).online
-    fine = ("fine",) if online is not None and online.box is not None else ()
+    fine = ("fine",) if parse(exported.config).corrects_boxes else ()
     return tuple(name for name in (*KEPT, *fine) if name in exported.outputs[BACKBONE])
 
 

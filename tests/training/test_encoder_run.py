@@ -13,11 +13,11 @@ from sklearn.utils import Bunch
 
 from tests.test_encoder_builder import TEXT
 from tracker import checkpoint
-from tracker.config import read
 from tracker.encoder_builder import load_encoder
 from tracker.encoder_config import EncoderConfig
 from tracker.encoding import embed_samples
 from tracker.models.encoders import SiameseEncoder
+from tracker.toml_tree import read
 from tracker.training import encoder_run
 from tracker.training.encoder_run import train_encoder
 from tracker.training.mining import draw_pairs

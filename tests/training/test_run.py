@@ -12,9 +12,10 @@ import torch
 
 from tracker import checkpoint
 from tracker.builder import load_tracker
-from tracker.config import parse, to_toml
+from tracker.config import parse
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
+from tracker.toml_tree import to_toml
 from tracker.training import run
 from tracker.training.run import RunOptions
 from tracker.training.trainer import Trainer

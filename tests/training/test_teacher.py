@@ -114,7 +114,6 @@ def test_what_a_linear_layer_makes_of_the_students_features_is_no_loss(teacher: 
     spread = (deep - mean.view(1, -1, 1, 1)).square().mean((0, 2, 3)).sqrt()
     layer = nn.Conv2d(20, 20, 1)
     with torch.no_grad():
-        # The energy of the maps, by which the teacher scales its own, is none of the channels'.
         layer.weight.copy_((back / spread[:, None])[:, :, None, None])
         layer.bias.copy_(-(back @ torch.full((20,), 3.0) + mean) / spread)  # type: ignore[union-attr]
     teacher.regressor = layer

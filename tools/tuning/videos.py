@@ -14,11 +14,12 @@ import numpy as np
 import tracker
 from benchmarks.certainty import make_videos
 from tracker.builder import Loaded, RuntimeName, assemble, choose_runtime, load_runtime
-from tracker.config import Config, parse, to_toml
+from tracker.config import Config, parse
 from tracker.data.sequence import Sequence
 from tracker.evaluation import read_frame
 from tracker.interface import Frame, Tracker
 from tracker.metrics import average_overlap, success_auc
+from tracker.toml_tree import to_toml
 from tracker.zoo import find_graphs, find_weights
 
 KINDS = ("whole", "starts")

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from tracker import checkpoint
-from tracker.config import read, to_toml
 from tracker.data.batches import BatchDataset, LabelledBatch
 from tracker.data.labelled import LabelledSamples, with_rotations
 from tracker.encoder_builder import (
@@ -20,6 +19,7 @@ from tracker.encoder_builder import (
 )
 from tracker.encoder_config import EncoderConfig
 from tracker.network_builder import inference_dtype
+from tracker.toml_tree import read, to_toml
 from tracker.training.metric_objectives import metric_objective
 from tracker.training.mining import BalancedBatches
 from tracker.training.provenance import hardware, revision, short_name, shrunk

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from tracker import checkpoint
-from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse, to_toml
+from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse
 from tracker.data.pairs import PairDataset, Pairs
 from tracker.data.shard_pairs import ShardPairs
 from tracker.data.storage import Place
 from tracker.network_builder import build_network, build_objective, build_optimizer, inference_dtype
+from tracker.toml_tree import to_toml
 from tracker.training.board import Board
 from tracker.training.distributed import rank, synchronise_batch_norm, world_size
 from tracker.training.pair_source import open_pairs

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tracker import checkpoint
 from tracker.builder import build_localiser
-from tracker.config import parse, to_toml
+from tracker.config import parse
 from tracker.data.object_views import ViewConfig, show_objects
 from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.localisers import Localiser
@@ -27,6 +27,7 @@ from tracker.models.embedding import EmbeddingHead
 from tracker.network_builder import build_network, load_network
 from tracker.pooling import pool_box
 from tracker.runtime_torch import TorchRuntime
+from tracker.toml_tree import to_toml
 from tracker.training.metric_losses import supervised_contrastive_loss
 from tracker.training.provenance import hardware, revision, short_name, shrunk
 from tracker.verification import Floats, area, equal_error_rate, roc_curve, threshold_for, true_accepts_at
