@@ -188,10 +188,12 @@ def test_another_model_or_setting_is_wrong_use(tmp_path: Path, capsys: pytest.Ca
 # ---- stopped: status 130 after Ctrl-C; what is done stays ----
 
 PROGRAM = """
+import signal
 import sys
 from types import ModuleType
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # inherited as ignored by what runs in the background
     from tests.batches import ColourTracker, load_tracker, update_each
     for name in ("tracker.builder", "tracker.siamese_tracker"):
         sys.modules[name] = ModuleType(name)
