@@ -19,7 +19,7 @@ LAYERS = (
             "models.backbones",
             "models.correlation_numba",
             "models.online_filter",
-            "models.box_regression",
+            "models.windows",
         ),
         *("models.anchors", "training.losses", "training.distributed"),
         *("models.encoders", "training.mining", "data.distort", "data.labelled", "data.pair_lists", "fewshot"),
@@ -30,6 +30,8 @@ LAYERS = (
         "zoo",
         "models.embedding",
         "models.filter_neck",
+        "models.box_regression",
+        "models.refiner",
     ),  # it names the type of a frame, which all the next row handles
     (
         *(
@@ -60,6 +62,7 @@ LAYERS = (
     (
         *(
             "online",
+            "refinement",
             "certainty",
             "recovery",
             "models.heads",
@@ -76,7 +79,7 @@ LAYERS = (
     ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views", "data.pack", "data.shard_pairs"),
     ("models.siamese", "data.layouts", "data.shard_check", "training.board", "workers", "batch_folder"),
     ("localisers", "rpn_localiser", "models.graphs", "ray_workers"),
-    ("runtime_torch", "runtime_graphs", "training.objectives", "training.teacher"),
+    ("runtime_torch", "runtime_graphs", "training.objectives", "training.teacher", "training.refining"),
     ("siamese_tracker",),
     ("network_builder", "export", "evaluation"),
     ("builder",),

@@ -15,6 +15,7 @@ from tracker.decode import ResponsePyramid
 from tracker.exported import read_card
 from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
 from tracker.recovery import Recovery
+from tracker.refinement import Refinement
 from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime import Runtime
 from tracker.runtime_graphs import Engine, GraphRuntime, OnnxEngine, OpenVinoEngine
@@ -181,12 +182,13 @@ def build_localiser(runtime: Runtime, config: Config) -> Localiser:
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
         return OnlineLocaliser(runtime, config.online)
+    refinement = None if config.refine is None else Refinement(runtime, config.refine)
     if config.model.head == "siamfc":
         if config.scale_search is None or config.crop is None:
             raise ValueError("the siamfc head needs the tables [crop] and [scale_search]")
         decoder = ResponsePyramid(config.scale_search, runtime.stride)
-        return ScaleSearchLocaliser(runtime, decoder, config.crop, config.online)
+        return ScaleSearchLocaliser(runtime, decoder, config.crop, config.online, refinement)
     if config.crop is None or config.rpn is None:
         raise ValueError(f"the {config.model.head} head needs the tables [crop] and [rpn]")
     certainty = None if config.score is None else Certainty(runtime, config.score)
-    return RPNLocaliser(runtime, config.crop, config.online, config.rpn, certainty)
+    return RPNLocaliser(runtime, config.crop, config.online, config.rpn, certainty, refinement)

@@ -42,6 +42,15 @@ class RPNConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RefineConfig:
+    """How boxes are corrected by a network that has a refiner (see `refinement`)."""
+
+    trust: float  # score from which on
+    share: float  # of a correction that is followed
+    calibration: float  # share of the first frame's correction that later boxes get
+
+
+@dataclass(frozen=True, slots=True)
 class BoxRegressionConfig:
     """How the box is corrected on the fine features (see `models.box_regression`)."""
 
@@ -159,9 +168,10 @@ class TrainConfig:
     lr_fall: Literal["geometric", "cosine"] = "geometric"
     optimizer: Literal["sgd", "adamw"] = "sgd"  # `momentum` is of sgd alone
     backbone_lr: float = 1.0  # share of the learning rate
-    frozen: tuple[str, ...] = ()  # parts of the backbone, or "head", that keep their weights
+    frozen: tuple[str, ...] = ()  # parts of the backbone, "backbone" or "head", that keep their weights
     clip_norm: float = 0.0  # largest norm of the gradient; 0: as it comes
     ema: float = 0.0  # share of the mean weights that a step keeps; 0: the weights themselves are the result
+    refine_weight: float = 0.0  # of the box refiner's loss beside the head's, see `training.refining`
     filter_weight: float = 0.0  # of the online filter's loss beside the head's, see `training.filter_loss`
     teacher: str = ""  # a model of the zoo or a weight file, whose features the backbone learns, see `training.teacher`
     teacher_weight: float = 0.0  # of that loss beside the head's
@@ -174,6 +184,7 @@ class ModelConfig:
     backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
     head: Literal["siamfc", "rpn", "rpn_light", "rpn_up_channel", "none"]
     embedding: Literal["none", "pooled"] = "none"  # of an object, to tell it from others
+    refiner: Literal["none", "window"] = "none"  # of boxes, see `models.refiner`
     filter_channels: int = 0  # that the online filter reads, trained for it; 0: those that hold most, for each target
 
 
@@ -187,6 +198,7 @@ class Config:
     crop: CropConfig | None = None  # of template and search, for a model with a head
     scale_search: ScaleSearchConfig | None = None
     rpn: RPNConfig | None = None
+    refine: RefineConfig | None = None  # without it boxes are not refined
     online: OnlineConfig | None = None
     score: ScoreConfig | None = None  # without it the score is what answers
     recovery: RecoveryConfig | None = None  # without it a lost object is searched for where it was

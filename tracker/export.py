@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from tracker import __version__
 from tracker.config import Config, parse
-from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, Exported, digest, write_card
+from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, REFINER, Exported, digest, write_card
 from tracker.models.embedding import EmbeddingHead
-from tracker.models.graphs import BackboneGraph, CodeGraph, EmbeddingGraph, HeadGraph
+from tracker.models.graphs import BackboneGraph, CodeGraph, EmbeddingGraph, HeadGraph, RefinerGraph
 from tracker.models.siamese import SiameseNetwork
+from tracker.models.windows import REFINER_CELLS
 from tracker.pooling import POOLED_CELLS
 from tracker.runtime_graphs import OnnxEngine
 
@@ -68,7 +69,7 @@ def export(
     return exported
 
 
-Graph = BackboneGraph | CodeGraph | HeadGraph | EmbeddingGraph
+Graph = BackboneGraph | CodeGraph | HeadGraph | EmbeddingGraph | RefinerGraph
 Part = tuple[str, Graph, dict[str, Tensor]]
 
 
@@ -92,6 +93,7 @@ def _parts(network: SiameseNetwork, config: Config) -> list[Part]:
         (CODE, code, template),
         (HEAD, head, {"deep": deep, "fine": fine, **codes}),
         *_embedding_part(network),
+        *_refiner_part(network),
     ]
 
 
@@ -101,6 +103,15 @@ def _embedding_part(network: SiameseNetwork) -> list[Part]:
     size = (_CROPS, network.embedding.channels, POOLED_CELLS, POOLED_CELLS)
     pooled = np.random.default_rng(0).random(size, dtype=np.float32)
     return [(EMBEDDING, EmbeddingGraph(network.embedding).eval(), {"pooled": torch.from_numpy(pooled)})]
+
+
+def _refiner_part(network: SiameseNetwork) -> list[Part]:
+    if network.refiner is None:
+        return []
+    size = (_CROPS, network.refiner.channels, REFINER_CELLS, REFINER_CELLS)
+    rng = np.random.default_rng(0)
+    inputs = {name: torch.from_numpy(rng.random(size, dtype=np.float32)) for name in ("template", "window")}
+    return [(REFINER, RefinerGraph(network.refiner).eval(), inputs)]
 
 
 def _pictures(side: int) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 FORMAT = "siamtrack-graphs-1"
 CARD = "model.json"
-BACKBONE, CODE, HEAD, EMBEDDING = "backbone", "code", "head", "embedding"
+BACKBONE, CODE, HEAD, EMBEDDING, REFINER = "backbone", "code", "head", "embedding", "refiner"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from tracker.decode import Candidate, ResponsePyramid, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both, parabola_peak
+from tracker.refinement import RefinedTarget, Refinement, refined_candidate
 from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
@@ -45,18 +46,24 @@ class ScaleSearchState:
 
     code: Code
     place: PlaceState | None
-    box: BoxState | None = None  # where boxes are corrected
+    box: BoxState | None = None  # where boxes are corrected by what is learned online
+    refined: RefinedTarget | None = None  # where boxes are refined
 
 
 class ScaleSearchLocaliser:
     """SiamFC: correlate the template with crops of several scales and take the best peak, with an online filter's help.
 
-    The head chooses the scale; the place is where head and filter together answer best. A regression learned online may
-    then correct the box, whose shape the scale search never changes.
+    The head chooses the scale; the place is where head and filter together answer best. The network's refiner and a
+    regression learned online may then correct the box, whose shape the scale search never changes.
     """
 
     def __init__(
-        self, runtime: Runtime, decoder: ResponsePyramid, crop: CropConfig, online: OnlineConfig | None
+        self,
+        runtime: Runtime,
+        decoder: ResponsePyramid,
+        crop: CropConfig,
+        online: OnlineConfig | None,
+        refinement: Refinement | None = None,
     ) -> None:
         """Take the network, what reads its responses, the crops, and the settings of the filter; None: without."""
         self.runtime = runtime
@@ -64,6 +71,7 @@ class ScaleSearchLocaliser:
         self.crop = crop
         self.place = None if online is None else PlaceModel(online, runtime.stride)
         self.box = None if online is None or online.box is None else BoxModel(online.box, FINE_STRIDE)
+        self.refinement = refinement
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> ScaleSearchState:
         """Return the template's features, the filter learned from views of the first frame, and the regression."""
@@ -71,16 +79,22 @@ class ScaleSearchLocaliser:
         region = CropGeometry(box.cx, box.cy, side, self.crop.template_size)
         size_wh = box.w / region.frame_per_crop, box.h / region.frame_per_crop
         code = self.runtime.encode(cut(frame, region, fill), size_wh)
-        place = box_state = None
+        if self.place is None and self.refinement is None:
+            return ScaleSearchState(code, None)
+        place = box_state = refined = None
+        search = self._region(box, 1.0)
+        views = [cut(frame, search, fill)] if self.place is None else cut_views(frame, search, fill)
+        seen = self.runtime.see(views, ())
+        shown = search.box_to_crop(box)
         if self.place is not None:
-            search = self._region(box, 1.0)
-            seen = self.runtime.see(cut_views(frame, search, fill), ())
-            shown = search.box_to_crop(box)
             place = self.place.learn_views(seen.filtered, shown)
-            if self.box is not None:
-                assert seen.fine is not None
-                box_state = self.box.learn_first(seen.fine[:1], Box(0.0, 0.0, shown.w, shown.h))
-        return ScaleSearchState(code, place, box_state)
+        if self.box is not None:
+            assert seen.fine is not None
+            box_state = self.box.learn_first(seen.fine[:1], Box(0.0, 0.0, shown.w, shown.h))
+        if self.refinement is not None:
+            assert seen.outline is not None
+            refined = self.refinement.start(seen.outline[:1], [(0.0, 0.0, shown.w, shown.h)])
+        return ScaleSearchState(code, place, box_state, refined)
 
     def code(self, model: ScaleSearchState) -> Code:
         """Return the template's features."""
@@ -104,9 +118,10 @@ class ScaleSearchLocaliser:
         place = model.place
         if self.place is None or place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
-            return candidate, scale, model
+            return refined_candidate(self.refinement, model.refined, seen, candidate, scale), scale, model
         pairs = [self.place.answer(place, seen.filtered[i : i + 1]) for i in range(len(responses))]
         candidate, scale = self.decoder.decode(responses, size_wh, np.stack([answers for _, answers in pairs]))
+        candidate = refined_candidate(self.refinement, model.refined, seen, candidate, scale)
         config, learns = self.place.config, candidate.score >= self.place.config.gate
         if self.box is not None and model.box is not None and candidate.score >= config.trust:
             assert seen.fine is not None

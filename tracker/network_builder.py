@@ -13,6 +13,7 @@ from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, Si
 from tracker.models.embedding import EmbeddingHead
 from tracker.models.filter_neck import FilterNeck
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
+from tracker.models.refiner import BoxRefiner
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
 from tracker.training.filter_loss import FilterLoss
@@ -24,6 +25,7 @@ from tracker.training.objectives import (
     siamfc_objective,
     up_channel_objective,
 )
+from tracker.training.refining import RefinerTraining
 from tracker.training.teacher import TeacherTraining
 from tracker.zoo import find_weights
 
@@ -35,6 +37,7 @@ _BACKBONES: dict[str, type[AnyBackbone]] = {
     "mobilenetv3_small": MobileNetV3Small,
 }
 _REGRESSOR_LR = 3.0  # share of the learning rate: it starts from nothing, and what it lacks the backbone must not mend
+_MOVED_BOXES = 4  # of each search, for the refiner to move back
 _RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}
 
 
@@ -70,7 +73,12 @@ def build_network(config: Config) -> SiameseNetwork:
     joined = _joined_channels(backbone, config)
     embedding = EmbeddingHead(joined) if model.embedding == "pooled" else None
     neck = FilterNeck(joined, model.filter_channels) if model.filter_channels else None
-    return SiameseNetwork(backbone, _head(backbone, config), embedding, neck)
+    refiner = None
+    if model.refiner == "window":
+        if model.head == "none":
+            raise ValueError("model.refiner needs a head, whose boxes it corrects")
+        refiner = BoxRefiner(backbone.fine_channels, backbone.channels, backbone.stride)
+    return SiameseNetwork(backbone, _head(backbone, config), embedding, neck, refiner)
 
 
 def _joined_channels(backbone: AnyBackbone | type[AnyBackbone], config: Config) -> int:
@@ -97,7 +105,8 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
     nothing of the backbone that a teacher could teach.
     """
     assert not train.teacher or network.regressor is not None, "build_objective comes first"
-    parts = dict(network.backbone.named_children()) | ({"head": network.head} if network.head is not None else {})
+    parts = {"backbone": network.backbone, **dict(network.backbone.named_children())}
+    parts |= {"head": network.head} if network.head is not None else {}
     for name in train.frozen:
         if name not in parts:
             raise ValueError(f"train.frozen names {name!r}; this network has {', '.join(parts)}")
@@ -107,6 +116,7 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
         (network.backbone, train.backbone_lr),
         (network.head, 1.0),
         (network.filter_neck, 1.0),
+        (network.refiner, 1.0),
         (network.regressor, _REGRESSOR_LR),
     ):
         learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
@@ -129,8 +139,8 @@ def build_objective(
     """Return what the network is trained with; the forward pass runs in `dtype`, None for float32.
 
     Gives a network that is to learn from a teacher its regressor, and so comes before `build_optimizer`. Raises
-    ValueError where the online filter is to be trained for, or a teacher to be learned from, but cannot be, and where
-    there is neither a head nor a teacher.
+    ValueError where the online filter is to be trained for, a refiner to be trained or a teacher to be learned from,
+    but cannot be, and where there is neither a head nor a teacher.
     """
     taught = bool(train.teacher) or train.teacher_weight != 0
     beside: list[Beside] = [_teacher_training(network, config, train)] if taught else []
@@ -138,14 +148,18 @@ def build_objective(
         if not isinstance(network.head, RPNHead):
             raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
         beside.append(_filter_training(network.stride, config, train))
+    if train.refine_weight:
+        if network.refiner is None:
+            raise ValueError('train.refine_weight needs model.refiner = "window"')
+        beside.append(RefinerTraining(_MOVED_BOXES, train.refine_weight))
+    if beside and (network.head is None or {"backbone", "head"} <= set(train.frozen)):
+        return features_objective(dtype, beside)
     if isinstance(network.head, RPNHead):
         return rpn_objective(network.stride, train.label_radius, train.label_share, dtype, beside)
     if isinstance(network.head, UpChannelHead):
         return up_channel_objective(dtype, beside)
     if network.head is None:
-        if not beside:
-            raise ValueError("a model without a head learns from pairs only what train.teacher tells")
-        return features_objective(dtype, beside)
+        raise ValueError("a model without a head learns from pairs only what train.teacher tells")
     return siamfc_objective(network.stride, train.label_radius, dtype, beside)
 
 

@@ -12,6 +12,7 @@ from tracker.decode import Candidate, Proposals, best_proposal, resampled, secon
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both
+from tracker.refinement import RefinedTarget, Refinement, refined_candidate
 from tracker.runtime import FINE_STRIDE, Array, Code, Runtime, Seen
 from tracker.views import cut_views
 
@@ -28,13 +29,14 @@ class RPNState:
     place: PlaceState | None  # where a filter is learned
     calibration: tuple[float, float, float, float]  # given box less the head's: (dx, dy) over its size, log sizes
     certainty: CertaintyState | None = None  # where the score is a chance
-    box: BoxState | None = None  # where boxes are corrected
+    box: BoxState | None = None  # where boxes are corrected by what is learned online
+    refined: RefinedTarget | None = None  # where boxes are refined
 
 
 class RPNLocaliser:
     """Find the cell where filter and head together answer best; its box is the head's, read as the first box was.
 
-    A regression learned online may correct it.
+    The network's refiner may read it again, and a regression learned online may correct it.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class RPNLocaliser:
         online: OnlineConfig | None,
         config: RPNConfig,
         certainty: Certainty | None = None,
+        refinement: Refinement | None = None,
     ) -> None:
         """Take the network, whose head has anchors, and the settings; without `online` no filter is learned."""
         for name, size in (("template_size", crop.template_size), ("search_size", crop.search_size)):
@@ -57,6 +60,7 @@ class RPNLocaliser:
         self.place = None if online is None else PlaceModel(online, runtime.stride)
         self.box = None if online is None or online.box is None else BoxModel(online.box, FINE_STRIDE)
         self.certainty = certainty
+        self.refinement = refinement
         self._anywhere = replace(config, window_influence=0.0)
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> RPNState:
@@ -78,13 +82,16 @@ class RPNLocaliser:
             )
         shown_box = search.box_to_crop(box)
         given = Box(0.0, 0.0, shown_box.w, shown_box.h)
-        certainty = box_state = None
+        certainty = box_state = refined = None
         if self.certainty is not None:
             certainty = self.certainty.start(seen.maps[0], (0.0, 0.0, given.w, given.h))
         if self.box is not None:
             assert seen.fine is not None
             box_state = self.box.learn_first(seen.fine[:1], given)
-        return RPNState(code, place, self._calibrate(seen, truth), certainty, box_state)
+        if self.refinement is not None:
+            assert seen.outline is not None
+            refined = self.refinement.start(seen.outline, [tuple(one) for one in truth.tolist()])
+        return RPNState(code, place, self._calibrate(seen, truth), certainty, box_state, refined)
 
     def code(self, model: RPNState) -> Code:
         """Return what the head needs of the template."""
@@ -119,7 +126,8 @@ class RPNLocaliser:
         return replace(candidate, score=score), 0, model
 
     def _corrected(self, model: RPNState, seen: Seen, candidate: Candidate) -> tuple[Candidate, Array | None]:
-        """Return the candidate, its box corrected where that is learned and trusted, and the map to learn it from."""
+        """Return the candidate, its box corrected where that is trusted, and the map to learn such corrections from."""
+        candidate = refined_candidate(self.refinement, model.refined, seen, candidate)
         if self.box is None or model.box is None or self.place is None or candidate.score < self.place.config.trust:
             return candidate, None
         assert seen.fine is not None

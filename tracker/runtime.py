@@ -11,7 +11,7 @@ from tracker.pooling import pool_box
 
 FINE_STRIDE = 8  # of the fine features and an anchor head's maps, pixels: that of `models.backbones`
 
-KEPT = ("maps", "narrow")  # outputs of the backbone that are handed on; "narrow" not all have
+KEPT = ("maps", "narrow", "outline")  # outputs of the backbone that are handed on; only the first all have
 
 Array = NDArray[np.floating[Any]]
 Code = tuple[Array, ...]  # what a head needs of a template, each with a leading 1; empty for a network without a head
@@ -25,6 +25,7 @@ class Seen(NamedTuple):
     scores: Array | None = None  # (N, a, a): SiamFC's logits, or the overlaps that an anchor head expects, in [0, 1]
     boxes: Array | None = None  # (N, 4, a, a): (u, v) less the crop's middle and (w, h), crop pixels
     narrow: Array | None = None  # (N, d, h, w), of the maps what the online filter was trained to read
+    outline: Array | None = None  # (N, c, H, W), stride 8, what the refiner samples windows from
 
     @property
     def filtered(self) -> Array:
@@ -42,6 +43,7 @@ class Runtime(Protocol):
 
     stride: int  # of the deep features, pixels
     embeds: bool  # whether `embed` is there to be called
+    refines: bool  # whether `refine` is
 
     def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
         """Return the code of a template crop (T, T, 3), in whose middle lies an object of that size, crop pixels."""
@@ -51,6 +53,9 @@ class Runtime(Protocol):
 
     def embed(self, pooled: Array) -> Array:
         """Return unit vectors (N, D) of features (N, C, n, n) pooled from the maps by `pooling.pool_box`."""
+
+    def refine(self, template: Array, windows: Array) -> Array:
+        """Return the moves (M, 4) that windows (M, c, n, n) ask for, beside that of the template, (1, c, n, n)."""
 
 
 def embed_box(runtime: Runtime, maps: Array, box_uvwh: tuple[float, float, float, float]) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tracker.config import parse
-from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, Exported
+from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, REFINER, Exported
 from tracker.interface import Frame
 from tracker.runtime import KEPT, Array, Code, Seen, stack
 
@@ -36,6 +36,7 @@ class GraphRuntime:
         self.exported = exported
         self.stride = exported.stride
         self.embeds = EMBEDDING in exported.outputs
+        self.refines = REFINER in exported.outputs
         self._kept = kept(exported)
         self._lock = Lock()  # what an engine hands out is its own, until it is copied
 
@@ -68,6 +69,12 @@ class GraphRuntime:
         """Return the vectors of pooled features, see `runtime.Runtime`."""
         with self._lock:
             return self.engine.run(EMBEDDING, {"pooled": pooled})[0].copy()
+
+    def refine(self, template: Array, windows: Array) -> Array:
+        """Return how the boxes of windows are to move, see `runtime.Runtime`."""
+        with self._lock:
+            known = np.repeat(template, len(windows), axis=0)
+            return self.engine.run(REFINER, {"template": known, "window": windows})[0].copy()
 
     def _embed(self, crops: Sequence[Frame]) -> dict[str, Array]:
         found = self.engine.run(BACKBONE, {"images": _images(crops)})

@@ -23,6 +23,7 @@ class TorchRuntime:
         self.fine_weight = fine_weight
         self.stride = network.stride
         self.embeds = network.embedding is not None
+        self.refines = network.refiner is not None
         self._kept = (*KEPT, "fine") if hands_fine or network.head is None else KEPT
         self._backbone = BackboneGraph(network, fine_weight)
         self._code = CodeGraph(network)
@@ -52,6 +53,14 @@ class TorchRuntime:
         """Return the vectors of pooled features, see `runtime.Runtime`."""
         assert self.network.embedding is not None
         return _array(self.network.embedding(torch.from_numpy(pooled).to(self.network.mean.device)))
+
+    @torch.inference_mode()
+    def refine(self, template: Array, windows: Array) -> Array:
+        """Return how the boxes of windows are to move, see `runtime.Runtime`."""
+        assert self.network.refiner is not None
+        device = self.network.mean.device
+        known, shown = torch.from_numpy(template).to(device), torch.from_numpy(windows).to(device)
+        return _array(self.network.refiner(known.expand(len(shown), -1, -1, -1), shown))
 
     def _images(self, crops: Sequence[Frame]) -> torch.Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.network.mean.device, non_blocking=True)

@@ -369,12 +369,59 @@ def test_neck_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Path) 
     assert not torch.equal(first, second)
 
 
+def test_refiner_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Path) -> None:
+    recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
+    loaded = checkpoint.load(init)
+    bare = {name: tensor for name, tensor in loaded.tensors.items() if not name.startswith("refiner.")}
+    text = to_toml(parse(loaded.config, ["model.refiner=none", "refine=false"]))
+    checkpoint.save(tmp_path / "bare.safetensors", replace(loaded, tensors=bare, config=text))
+    frozen = (*shipped('["backbone", "head"]'), "model.refiner=window", "train.refine_weight=1.0")
+    list(run.train(recipe, data, tmp_path / "first", frozen, options(tmp_path / "bare.safetensors")))
+    after = weights(tmp_path / "first")
+    refiner = {name for name in after.tensors if name.startswith("refiner.")}
+    assert refiner == after.tensors.keys() - bare.keys()
+    # What BatchNorm knows of the searches is part of it.
+    assert all(torch.equal(after.tensors[name], tensor) for name, tensor in bare.items())
+    assert {name: value for name, value in loaded.metrics.items() if name.startswith("verify_")} == after.metrics
+    again = (*frozen, "train.seed=9")
+    list(run.train(recipe, data, tmp_path / "again", again, options(tmp_path / "first" / "weights.safetensors")))
+    first, second = (weights(tmp_path / name).tensors["refiner.compare.0.weight"] for name in ("first", "again"))
+    assert not torch.equal(first, second)
+    assert float(torch.cosine_similarity(first.float().flatten(), second.float().flatten(), dim=0)) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (("train.refine_weight=1.0", "model.refiner=none"), 'train.refine_weight needs model.refiner = "window"'),
+        (("model.refiner=window", "model.head=none"), "model.refiner needs a head"),
+    ],
+)
+def test_refiner_that_cannot_be_trained_is_refused(
+    config: Path, data: Path, tmp_path: Path, changes: tuple[str, ...], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        train(config, data, tmp_path, *changes)
+
+
+def test_refiner_is_trained_beside_siamfc_and_resumed(config: Path, data: Path, tmp_path: Path) -> None:
+    refined = ("model.refiner=window", "train.refine_weight=1.0")
+    train(config, data, tmp_path / "none")
+    train(config, data, tmp_path / "whole", *refined)
+    train(config, data, tmp_path / "stopped", *refined, until=3)
+    train(config, data, tmp_path / "stopped", *refined)
+    assert same_tensors(tmp_path / "stopped", tmp_path / "whole")
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "whole")[1] > losses(tmp_path / "none")[1]
+    assert not any("refiner.deep" in name for name in weights(tmp_path / "whole").tensors)  # both maps have one stride
+
+
 def test_network_without_anything_to_learn_is_refused(data: Path, tmp_path: Path) -> None:
     recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
     frozen = shipped('["conv1", "layer1", "layer2", "layer3", "head"]')
     with pytest.raises(ValueError, match="train.frozen names all that could learn"):
         list(run.train(recipe, data, tmp_path, (*frozen, "model.filter_channels=0"), options(init)))
-    with pytest.raises(ValueError, match="train.frozen names 'layer9'; this network has conv1, .*, head"):
+    with pytest.raises(ValueError, match="train.frozen names 'layer9'; this network has backbone, conv1, .*, head"):
         list(run.train(recipe, data, tmp_path, shipped('["layer9"]'), options(init)))
 
 

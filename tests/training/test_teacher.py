@@ -118,8 +118,8 @@ def test_what_a_linear_layer_makes_of_the_students_features_is_no_loss(teacher: 
         layer.bias.copy_(-(back @ torch.full((20,), 3.0) + mean) / spread)  # type: ignore[union-attr]
     teacher.regressor = layer
     same = TeacherTraining(teacher.requires_grad_(False), 0.0, 3.0)
-    assert float(same.of(teacher, Features(fine, said), grown).detach()) < 1e-6
-    assert float(same.of(teacher, Features(fine, torch.zeros_like(said)), grown).detach()) > 1.0
+    assert float(same.of(teacher, None, Features(fine, said), grown).detach()) < 1e-6
+    assert float(same.of(teacher, None, Features(fine, torch.zeros_like(said)), grown).detach()) > 1.0
 
 
 def test_fine_features_of_the_teacher_are_taught_beside_its_deep_ones(
@@ -127,13 +127,13 @@ def test_fine_features_of_the_teacher_are_taught_beside_its_deep_ones(
 ) -> None:
     search = student.features(pairs.searches.flatten(0, 1))
     once, twice = (
-        float(TeacherTraining(teacher, 1.0, weight).of(student, search, pairs).detach()) for weight in (1.0, 2.0)
+        float(TeacherTraining(teacher, 1.0, weight).of(student, None, search, pairs).detach()) for weight in (1.0, 2.0)
     )
     assert twice == pytest.approx(2 * once)
     with torch.no_grad():
         assert isinstance(teacher.backbone, Teacher)
         teacher.backbone.fine.weight.neg_()
-    assert float(TeacherTraining(teacher, 1.0, 1.0).of(student, search, pairs).detach()) != pytest.approx(once)
+    assert float(TeacherTraining(teacher, 1.0, 1.0).of(student, None, search, pairs).detach()) != pytest.approx(once)
 
 
 def test_what_is_taught_is_added_to_the_heads_loss_and_learned(
@@ -143,7 +143,7 @@ def test_what_is_taught_is_added_to_the_heads_loss_and_learned(
     plain = siamfc_objective(8, 9.0, None)(student, pairs)
     objective = siamfc_objective(8, 9.0, None, [taught])
     with torch.no_grad():
-        extra = taught.of(student, student.features(pairs.searches.flatten(0, 1)), pairs)
+        extra = taught.of(student, None, student.features(pairs.searches.flatten(0, 1)), pairs)
     assert_close(objective(student, pairs).detach(), (plain + extra).detach(), "float32")
     optimizer = torch.optim.Adam(student.parameters(), lr=0.01)
     for _ in range(60):
@@ -152,6 +152,6 @@ def test_what_is_taught_is_added_to_the_heads_loss_and_learned(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        after = taught.of(student, student.features(pairs.searches.flatten(0, 1)), pairs)
+        after = taught.of(student, None, student.features(pairs.searches.flatten(0, 1)), pairs)
     assert float(after) < 0.3 * float(extra)
     assert all(parameter.grad is None for parameter in teacher.parameters())

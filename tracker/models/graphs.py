@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 
 from tracker.models.backbones import Features
 from tracker.models.filter_neck import unit_samples
+from tracker.models.refiner import BoxRefiner
 from tracker.models.siamese import SiameseNetwork
 
 
@@ -22,19 +23,23 @@ class BackboneGraph(nn.Module):
         self.network = network
         self.fine_weight = fine_weight
         narrow = () if network.filter_neck is None else ("narrow",)
-        self.outputs = ("maps", *narrow, "fine") if network.head is None else ("maps", *narrow, "deep", "fine")
+        outline = () if network.refiner is None else ("outline",)
+        deep = () if network.head is None else ("deep",)
+        self.outputs = ("maps", *narrow, *outline, *deep, "fine")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the `outputs`, each (N, C, h, w), of pictures (N, S, S, 3) uint8.
 
-        maps: fine and deep features together; narrow: of them what the online filter was trained to read.
+        maps: fine and deep features together; narrow: of them what the online filter was trained to read; outline:
+        what the refiner samples windows from.
         """
         network = self.network
         features = network.features_of_pixels(images)
         fine, deep = features
         maps = filter_maps(features, self.fine_weight)
         narrow = () if network.filter_neck is None else (network.filter_neck(maps),)
-        return (maps, *narrow, fine) if network.head is None else (maps, *narrow, deep, fine)
+        outline = () if network.refiner is None else (network.refiner.outline(features),)
+        return (maps, *narrow, *outline, *(() if network.head is None else (deep,)), fine)
 
 
 class CodeGraph(nn.Module):
@@ -86,6 +91,20 @@ class EmbeddingGraph(nn.Module):
     def forward(self, pooled: Tensor) -> tuple[Tensor, ...]:
         """Return unit vectors (N, D) of features (N, C, n, n) pooled from the backbone's maps."""
         return (self.embedding(pooled),)
+
+
+class RefinerGraph(nn.Module):
+    """Say how boxes are to move."""
+
+    outputs = ("moves",)
+
+    def __init__(self, refiner: BoxRefiner) -> None:
+        super().__init__()
+        self.refiner = refiner
+
+    def forward(self, template: Tensor, window: Tensor) -> tuple[Tensor, ...]:
+        """Return moves (N, 4) for windows (N, c, n, n), each beside that of its template; see `models.refiner`."""
+        return (self.refiner(template, window),)
 
 
 def filter_maps(features: Features, fine_weight: float) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tracker.models.backbones import Features
 from tracker.models.heads import AnchorHead, SiamFCHead
+from tracker.models.refiner import BoxRefiner
 
 # Mean and standard deviation of natural images, RGB in 0..255 (the ImageNet values that backbones are trained with).
 _MEAN = (123.675, 116.28, 103.53)
@@ -31,9 +32,9 @@ class SiameseNetwork(nn.Module):
 
     Images are RGB in 0..255, uint8 or float, (N, 3, H, W); the normalisation is part of the network. The parts may
     run in bfloat16, each by the type of its weights; features are handed on as float32. A network without a head only
-    embeds. `embedding` turns pooled features into vectors that tell objects apart, where there is one, and
-    `filter_neck` narrows joined features to what the online filter reads. `regressor`, from the deep features to those
-    of a teacher, is there only while the network is taught.
+    embeds. `embedding` turns pooled features into vectors that tell objects apart, where there is one, `filter_neck`
+    narrows joined features to what the online filter reads, and `refiner` corrects boxes. `regressor`, from the deep
+    features to those of a teacher, is there only while the network is taught.
     """
 
     mean: Tensor
@@ -45,12 +46,14 @@ class SiameseNetwork(nn.Module):
         head: nn.Module | None,
         embedding: nn.Module | None = None,
         filter_neck: nn.Module | None = None,
+        refiner: BoxRefiner | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.embedding = embedding
         self.filter_neck = filter_neck
+        self.refiner = refiner
         self.regressor: nn.Module | None = None
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)

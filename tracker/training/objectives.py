@@ -29,8 +29,11 @@ _BOX_WEIGHT = 2.0  # the score's loss is about twice the boxes' once both are le
 class Beside(Protocol):
     """Say what else is learned from the same features beside what the head is trained with."""
 
-    def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
-        """Return the weighted loss on the features of all searches, float32, (N * K, C, h, w)."""
+    def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
+        """Return the weighted loss on the features of the templates, (N, ...), and of all searches, (N * K, ...).
+
+        They are float32; a network without a head embeds no templates.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class FilterTraining:
     weight: float  # beside the head's losses
     fine_weight: float  # of the fine features in the filter's maps
 
-    def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
+    def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss on the features of the searches."""
         assert network.filter_neck is not None
         fixed = Features(*(part.detach() for part in search))
@@ -57,7 +60,7 @@ class FilterTraining:
 def features_objective(
     autocast_dtype: torch.dtype | None, beside: Sequence[Beside]
 ) -> Callable[[nn.Module, Pairs], Tensor]:
-    """Return the objective of a network without a head: what is learned of the searches' features alone.
+    """Return the objective of a network whose head does not learn, or that has none: what is learned beside it alone.
 
     autocast_dtype: for the backbone.
     """
@@ -66,8 +69,9 @@ def features_objective(
         assert isinstance(network, SiameseNetwork)
         device = next(network.parameters()).device
         with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            features = network.features(pairs.searches.to(device).flatten(0, 1))
-        return _besides(beside, network, features, pairs)
+            template = None if network.head is None else network.features(pairs.template.to(device))
+            search = network.features(pairs.searches.to(device).flatten(0, 1))
+        return _besides(beside, network, template, search, pairs)
 
     return objective
 
@@ -86,16 +90,15 @@ def siamfc_objective(
         n, k = pairs.positive.shape
         device = next(network.parameters()).device
         with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            template = network.embed(pairs.template.to(device))
+            template = network.features(pairs.template.to(device))
             features = network.features(pairs.searches.to(device).flatten(0, 1))
-        template = template.float().repeat_interleave(k, dim=0)  # (N * K, C, a, b)
         with torch.autocast(device.type, enabled=False):
-            logits = network(template, features.deep)
+            logits = network(template.deep.repeat_interleave(k, dim=0), features.deep)
         labels = response_labels(
             pairs.boxes.reshape(n * k, 4), pairs.positive.reshape(n * k), logits.shape[-1], stride, label_radius
         )
         loss = balanced_logistic_loss(logits, labels.to(device))
-        return loss + _besides(beside, network, features, pairs)
+        return loss + _besides(beside, network, template, features, pairs)
 
     return objective
 
@@ -118,7 +121,7 @@ def rpn_objective(
         n, k = pairs.positive.shape
         device = next(network.parameters()).device
         with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            parts, search = _codes_and_search(network, pairs, stride)
+            parts, template, search = _codes_and_features(network, pairs, stride)
             code = TemplateCode(*parts)
             output = network.head(code, search)
         boxes = pairs.boxes.reshape(n * k, 4).to(device)
@@ -138,7 +141,7 @@ def rpn_objective(
         # Each object weighs the same, however many cells it has.
         share = positive[:, 0] / positive[:, 0].sum((1, 2), keepdim=True).clamp(min=1)
         box_loss = ((1 - giou) * share).sum() / mean_over_ranks(pairs.positive.sum().to(device)).clamp(min=1)
-        return cls_loss + _BOX_WEIGHT * box_loss + _besides(beside, network, search, pairs)
+        return cls_loss + _BOX_WEIGHT * box_loss + _besides(beside, network, template, search, pairs)
 
     return objective
 
@@ -157,7 +160,7 @@ def up_channel_objective(
         n, k = pairs.positive.shape
         device = next(network.parameters()).device
         with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-            parts, search = _codes_and_search(network, pairs, network.stride)
+            parts, template, search = _codes_and_features(network, pairs, network.stride)
             output = head(UpChannelCode(*parts), search)
         boxes = pairs.boxes.reshape(n * k, 4).to(device)
         cells = output.cls_logits.shape[-1]
@@ -170,20 +173,24 @@ def up_channel_objective(
         off = smooth_l1_loss(output.box_deltas, wanted, reduction="none", beta=_BEND)
         n_holding = mean_over_ranks(holds.sum()).clamp(min=1)
         loss = anchor_loss(output.cls_logits, labels, _HARDEST) + _ANCHOR_BOX_WEIGHT * (off * holds).sum() / n_holding
-        return loss + _besides(beside, network, search, pairs)
+        return loss + _besides(beside, network, template, search, pairs)
 
     return objective
 
 
-def _codes_and_search(network: SiameseNetwork, pairs: Pairs, stride: int) -> tuple[tuple[Tensor, ...], Features]:
-    """Return the codes of the templates, each repeated for its searches, and the features of the searches."""
+def _codes_and_features(
+    network: SiameseNetwork, pairs: Pairs, stride: int
+) -> tuple[tuple[Tensor, ...], Features, Features]:
+    """Return the codes of the templates, each repeated for its searches, and the features of templates and searches."""
     assert network.anchor_head is not None
     device = next(network.parameters()).device
-    template = network.embed(pairs.template.to(device))
-    code = network.anchor_head.encode(template, pairs.template_box.to(device), stride)
+    template = network.features(pairs.template.to(device))
+    code = network.anchor_head.encode(template.deep, pairs.template_box.to(device), stride)
     search = network.features(pairs.searches.to(device).flatten(0, 1))
-    return tuple(part.repeat_interleave(pairs.positive.shape[1], dim=0) for part in code), search
+    return tuple(part.repeat_interleave(pairs.positive.shape[1], dim=0) for part in code), template, search
 
 
-def _besides(beside: Sequence[Beside], network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
-    return sum((part.of(network, search, pairs) for part in beside), start=search.deep.new_zeros(()))
+def _besides(
+    beside: Sequence[Beside], network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs
+) -> Tensor:
+    return sum((part.of(network, template, search, pairs) for part in beside), start=search.deep.new_zeros(()))

@@ -204,8 +204,9 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
     """Load the weights of a file and, if its run of this configuration is unfinished, go on from its step.
 
     A model with another head or none, such as a backbone that was trained elsewhere, leaves the head as it is, and one
-    without the filter's neck leaves that. An embedding head that only one of the two has does not matter: pairs do not
-    train it. The layer to a teacher's features is in no file, so a run with a teacher starts at its first step.
+    without the filter's neck or the refiner leaves that. An embedding head that only one of the two has does not
+    matter: pairs do not train it. The layer to a teacher's features is in no file, so a run with a teacher starts at
+    its first step.
     """
     loaded = checkpoint.load(path)
     here = trainer.network.state_dict()
@@ -215,6 +216,7 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
     for part, kept in (
         ("head.", before.head == config.model.head),
         ("filter_neck.", before.filter_channels == config.model.filter_channels),
+        ("refiner.", before.refiner == config.model.refiner),
         ("regressor.", False),
     ):
         if not kept:

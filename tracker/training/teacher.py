@@ -30,7 +30,7 @@ class TeacherTraining:
     fine_weight: float  # of the teacher's fine features in its maps; 0: its deep ones alone are taught
     weight: float
 
-    def of(self, network: SiameseNetwork, search: Features, pairs: Pairs) -> Tensor:
+    def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss: the share of what the teacher's features say that the student's do not tell.
 
         search: the student's features of all searches, (N * K, C, h, w); the deep ones are taught.

@@ -1,0 +1,132 @@
+"""Boxes that are read again. The map of the tests says where each of its cells is, so a window tells its own box."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.tolerances import assert_close
+from tracker.config import RefineConfig
+from tracker.decode import Candidate
+from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT
+from tracker.refinement import BoxUVWH, Refinement, refined_candidate
+from tracker.runtime import Array, Seen
+
+CONFIG = RefineConfig(trust=0.4, share=1.0, calibration=1.0)
+FIRST = (0.0, 0.0, 48.0, 64.0)
+OBJECT = (10.0, -6.0, 52.0, 60.0)  # in a later crop
+
+
+def outline() -> Array:
+    """Return a map (2, 25, 25) of each cell's u and v, pixels."""
+    there = (np.arange(25, dtype=np.float32) - 12) * 8
+    return np.stack([np.broadcast_to(there, (25, 25)), np.broadcast_to(there[:, None], (25, 25))])
+
+
+class KnowingRuntime:
+    """Move each window's box onto the object, and from there by a habit of its own."""
+
+    refines = True
+
+    def __init__(self, box: BoxUVWH, habit: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)) -> None:
+        self.box = box
+        self.habit = np.array(habit)
+        self.templates: list[Array] = []
+
+    def refine(self, template: Array, windows: Array) -> Array:
+        assert template.shape[0] == 1 and windows.flags.c_contiguous and windows.dtype == np.float32
+        self.templates.append(template)
+        return np.array([self._move(window) for window in windows], np.float32)
+
+    def _move(self, window: Array) -> Array:
+        inner = (REFINER_CELLS - 1) / REFINER_CELLS * REFINER_CONTEXT  # from the first cell to the last, over the box
+        centre = window.mean(axis=(1, 2))
+        size = np.array([np.ptp(window[0, 0]), np.ptp(window[1, :, 0])]) / inner
+        u, v, w, h = self.box
+        return np.hstack([(np.array([u, v]) - centre) / size, np.log(np.array([w, h]) / size)]) + self.habit
+
+
+class BlindRuntime(KnowingRuntime):
+    refines = False
+
+
+def make(runtime: KnowingRuntime, config: RefineConfig = CONFIG) -> Refinement:
+    return Refinement(runtime, config)  # type: ignore[arg-type]
+
+
+def near(box: BoxUVWH, by: float) -> BoxUVWH:
+    u, v, w, h = box
+    return u + by * w, v - by * h, w * (1 + by), h / (1 + by)
+
+
+def test_box_is_moved_onto_the_object() -> None:
+    runtime = KnowingRuntime(FIRST)
+    refinement = make(runtime)
+    target = refinement.start(outline()[None], [FIRST])
+    runtime.box = OBJECT
+    assert_close(refinement.refine(target, outline(), near(OBJECT, 0.1)), OBJECT, "float32")
+    assert np.abs(target.calibration).max() < 1e-5
+    assert all(np.array_equal(template, target.window) for template in runtime.templates)
+
+
+def test_share_of_the_correction_is_followed() -> None:
+    runtime = KnowingRuntime(FIRST)
+    whole, half = make(runtime), make(runtime, replace(CONFIG, share=0.5))
+    target = whole.start(outline()[None], [FIRST])
+    runtime.box = OBJECT
+    start = near(OBJECT, 0.1)
+    found = half.refine(target, outline(), start)
+    between = [(a + b) / 2 for a, b in zip(start[:2], OBJECT[:2], strict=True)]
+    sizes = [(a * b) ** 0.5 for a, b in zip(start[2:], OBJECT[2:], strict=True)]
+    assert_close(found, between + sizes, "float32")
+
+
+@pytest.mark.parametrize(("calibration", "left"), [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)])
+def test_what_the_given_box_means_beyond_the_refiners_is_kept(calibration: float, left: float) -> None:
+    habit = (0.0, 0.05, 0.1, -0.12)
+    runtime = KnowingRuntime(FIRST, habit)
+    refinement = make(runtime, replace(CONFIG, calibration=calibration))
+    crops = np.stack([outline(), outline() + 8])  # in the second the middle shows what lies 8 px off
+    target = refinement.start(crops[:1], [FIRST])
+    runtime.box = OBJECT
+    u, v, w, h = refinement.refine(target, outline(), OBJECT)
+    assert_close((w, h), [52.0 * np.exp(0.1 * left), 60.0 * np.exp(-0.12 * left)], "float32")
+    assert u == pytest.approx(10.0, abs=1e-3)
+    assert v == pytest.approx(-6.0 + 0.05 * 60.0 * left, abs=0.4)  # the share is of another height
+
+
+def test_calibration_is_of_all_crops() -> None:
+    runtime = KnowingRuntime(FIRST)
+    refinement = make(runtime)
+    # The runtime sees the object at FIRST in each crop; by what is given it is larger in two of three.
+    given = [FIRST, (0.0, 0.0, 48.0 * 1.1, 64.0 * 1.1), (0.0, 0.0, 48.0 * 1.1, 64.0 * 1.1)]
+    target = refinement.start(np.stack([outline()] * 3), given)
+    assert_close(target.calibration[2:], [np.log(1.1)] * 2, "float32")
+
+
+def test_large_corrections_are_cut_off() -> None:
+    runtime = KnowingRuntime(FIRST)
+    refinement = make(runtime)
+    target = refinement.start(outline()[None], [FIRST])
+    u, _, w, _ = refinement.refine(target, outline(), (-60.0, 0.0, 20.0, 64.0))
+    assert u == pytest.approx(-60.0 + 0.25 * 20.0, abs=1e-3)
+    assert w == pytest.approx(20.0 * np.exp(0.25), rel=1e-4)
+
+
+def test_candidate_below_trust_or_without_a_refiner_stays() -> None:
+    runtime = KnowingRuntime(FIRST)
+    refinement = make(runtime)
+    target = refinement.start(outline()[None], [FIRST])
+    seen = Seen(np.zeros((2, 1, 1, 1), np.float32), outline=np.stack([outline() + 100, outline()]))
+    sure, doubtful = (Candidate(*near(FIRST, 0.1), score) for score in (0.4, 0.39))
+    assert refined_candidate(refinement, target, seen, doubtful, 1) is doubtful
+    assert refined_candidate(None, target, seen, sure, 1) is sure
+    assert refined_candidate(refinement, None, seen, sure, 1) is sure
+    found = refined_candidate(refinement, target, seen, sure, 1)
+    assert_close(np.array(found.box_uvwh) + 1, np.array(FIRST) + 1, "float32")
+    assert found.score == 0.4
+
+
+def test_network_without_a_refiner_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'\[refine\] needs a network with model.refiner = "window"'):
+        make(BlindRuntime(FIRST))

@@ -1,0 +1,91 @@
+"""Correct a box by comparing what lies in it, and around it, with what lay in the first frame's.
+
+A head reads a box from one coarse cell; here a window over the whole box is read again, in the fine features, next to
+the same window over the box that was given. Where both are alike the box is right; what differs at its border says how
+it is to move. Sources: He et al. 2017 (RoIAlign) for the windows; Yan et al. 2021 (Alpha-Refine), section 3.2, for the
+pixel-wise correlation of both; a second look at a box is that of Cai and Vasconcelos 2018 (Cascade R-CNN).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample, interpolate, normalize
+
+from tracker.models.backbones import FINE_STRIDE, Features
+from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT
+
+_CHANNELS = 48
+_WIDTH = 64
+_HIDDEN = 96
+
+
+class BoxRefiner(nn.Module):
+    """Read from two windows, over a box of the template and over one of the search, how the second is to move."""
+
+    def __init__(self, fine: int, deep: int, stride: int) -> None:
+        """Build for features of `fine` and `deep` channels, the deep ones of that stride.
+
+        Where both have one stride, their cells do not lie alike, and the fine ones alone are read.
+        """
+        super().__init__()
+        self.channels = _CHANNELS  # of the outline
+        self.fine = nn.Conv2d(fine, _CHANNELS, 1)
+        self.deep = nn.Conv2d(deep, _CHANNELS, 1, bias=False) if stride == 2 * FINE_STRIDE else None
+        cells = REFINER_CELLS**2
+        self.compare = nn.Sequential(
+            *_layer(3 * _CHANNELS + cells, _WIDTH, kernel=1),
+            *_layer(_WIDTH, _WIDTH, kernel=3),
+            *_layer(_WIDTH, _WIDTH // 2, kernel=3),
+        )
+        self.move = nn.Sequential(nn.Linear(_WIDTH // 2 * cells, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 4))
+        nn.init.normal_(self.move[2].weight, std=1e-3)  # type: ignore[arg-type]  # at first boxes stay as they are
+        nn.init.zeros_(self.move[2].bias)  # type: ignore[arg-type]
+
+    def outline(self, features: Features) -> Tensor:
+        """Return the map (N, c, h, w), stride `FINE_STRIDE`, that windows are sampled from."""
+        fine = _mixed(self.fine, features.fine)
+        if self.deep is None:
+            return fine
+        # Cell i of the deep map looks where cell 2 i of the fine one does: corners are aligned.
+        deep = _mixed(self.deep, features.deep)
+        return fine + interpolate(deep, fine.shape[2:], mode="bilinear", align_corners=True)
+
+    def forward(self, template: Tensor, window: Tensor) -> Tensor:
+        """Return the moves (M, 4), see `moved`, that windows (M, c, n, n) ask for beside those of the template."""
+        one, other = (normalize(part.flatten(2), dim=1) for part in (template, window))
+        matches = torch.bmm(one.transpose(1, 2), other).view(len(window), -1, REFINER_CELLS, REFINER_CELLS)
+        compared = self.compare(torch.cat([window, template, window * template, matches], dim=1))
+        moves: Tensor = self.move(compared.flatten(1))
+        return moves
+
+
+def moved(boxes: Tensor, moves: Tensor) -> Tensor:
+    """Return boxes (..., 4) = (u, v, w, h) moved by (..., 4) = (dx, dy) over their size, log growth of w and of h."""
+    return torch.cat([boxes[..., :2] + moves[..., :2] * boxes[..., 2:], boxes[..., 2:] * moves[..., 2:].exp()], dim=-1)
+
+
+def windows(outline: Tensor, boxes: Tensor) -> Tensor:
+    """Sample the windows (N * K, c, n, n) over boxes (N, K, 4) from maps (N, c, h, w), as `windows.sample_windows`.
+
+    Boxes are in pixels of the crop, their centres less its middle.
+    """
+    n, k = boxes.shape[:2]
+    across = (torch.arange(REFINER_CELLS, device=boxes.device) + 0.5) / REFINER_CELLS - 0.5
+    reach = outline.new_tensor([outline.shape[3] - 1, outline.shape[2] - 1]) * FINE_STRIDE / 2  # to the outer cells
+    at = boxes[..., :2].unsqueeze(2) + REFINER_CONTEXT * across.view(-1, 1) * boxes[..., 2:].unsqueeze(2)
+    x, y = (at / reach).unbind(-1)  # (N, K, cells)
+    cells = (n, k, REFINER_CELLS, REFINER_CELLS)
+    grid = torch.stack([x.unsqueeze(2).expand(cells), y.unsqueeze(3).expand(cells)], dim=-1)  # rows, then columns
+    sampled = grid_sample(outline, grid.flatten(1, 2), align_corners=True, padding_mode="border")
+    return sampled.view(n, -1, k, REFINER_CELLS, REFINER_CELLS).transpose(1, 2).flatten(0, 1)
+
+
+def _layer(channels: int, out: int, kernel: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+
+
+def _mixed(layer: nn.Conv2d, maps: Tensor) -> Tensor:
+    """Return what a convolution of 1x1 makes of maps, as a product of matrices: only convolutions are quantised."""
+    flat = layer.weight.flatten(1) @ maps.flatten(2)
+    if layer.bias is not None:
+        flat = flat + layer.bias.unsqueeze(1)
+    return flat.view(len(maps), -1, *maps.shape[2:])
