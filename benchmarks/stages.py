@@ -47,7 +47,8 @@ from tracker.zoo import find_graphs, zoo
 ASSETS = Path(tracker.__file__).parent / "assets"
 
 CROP, CASTS, FINE, DEEP = "crop", "batch, normalisation, casts", "backbone to fine", "backbone, fine to deep"
-PROJECTION, PEAK, CORRECTION = "projection", "response, peak", "box correction"
+PROJECTION, PEAK = "projection", "response, peak"
+REFINEMENT, CORRECTION = "box refinement", "box correction"
 NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
 NETWORK = "network"  # all of it, where it runs as graphs
 JOIN, CORRELATION, HEAD, DECODE = "joined maps", "correlation", "head", "decode"
@@ -85,6 +86,8 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
         places.append((network.backbone, "features", FINE))
         if runtime.fine_weight:
             places.append((graphs, "join", JOIN))
+        if network.refiner is not None:
+            places.append((network.refiner, "outline", JOIN))
         if isinstance(localiser, RPNLocaliser):
             head = [(network.head, "forward", HEAD)]
         elif isinstance(localiser, ScaleSearchLocaliser):
@@ -93,12 +96,14 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     if isinstance(localiser, OnlineLocaliser):
         return [*places, *learning(localiser.place), (localiser, "locate", PEAK), *correcting(localiser.box)]
     places += learning(localiser.place) if localiser.place else []
+    boxes = [] if localiser.refinement is None else [(localiser.refinement, "refine", REFINEMENT)]
+    boxes += correcting(localiser.box)
     if isinstance(localiser, RPNLocaliser):
         judging = [] if localiser.certainty is None else [(localiser.certainty, "judge", CERTAINTY)]
-        return [*places, *judging, (localiser, "locate", DECODE), *correcting(localiser.box)]
+        return [*places, *judging, (localiser, "locate", DECODE), *boxes]
     if isinstance(localiser, ScaleSearchLocaliser):
         decoding = [(localiser.decoder, "decode", DECODE), (localiser, "locate", DECODE)]
-        return [*places, *decoding, *correcting(localiser.box)]
+        return [*places, *decoding, *boxes]
     raise ValueError(f"no stages are known of a {type(localiser).__name__}; add them to `places`")
 
 

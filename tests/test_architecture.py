@@ -19,6 +19,7 @@ LAYERS = (
             "models.backbones",
             "models.correlation_numba",
             "models.online_filter",
+            "models.box_regression",
             "models.windows",
         ),
         *("models.anchors", "training.losses", "training.distributed"),
@@ -30,7 +31,6 @@ LAYERS = (
         "zoo",
         "models.embedding",
         "models.filter_neck",
-        "models.box_regression",
         "models.refiner",
     ),  # it names the type of a frame, which all the next row handles
     (

@@ -12,7 +12,7 @@ from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT
 from tracker.refinement import BoxUVWH, Refinement, refined_candidate
 from tracker.runtime import Array, Seen
 
-CONFIG = RefineConfig(trust=0.4, share=1.0, calibration=1.0)
+CONFIG = RefineConfig(trust=0.4, share=1.0, passes=1, calibration=1.0)
 FIRST = (0.0, 0.0, 48.0, 64.0)
 OBJECT = (10.0, -6.0, 52.0, 60.0)  # in a later crop
 
@@ -34,7 +34,7 @@ class KnowingRuntime:
         self.templates: list[Array] = []
 
     def refine(self, template: Array, windows: Array) -> Array:
-        assert template.shape[0] == 1 and windows.flags.c_contiguous and windows.dtype == np.float32
+        assert template.shape == windows.shape and windows.flags.c_contiguous and windows.dtype == np.float32
         self.templates.append(template)
         return np.array([self._move(window) for window in windows], np.float32)
 
@@ -65,7 +65,7 @@ def test_box_is_moved_onto_the_object() -> None:
     target = refinement.start(outline()[None], [FIRST])
     runtime.box = OBJECT
     assert_close(refinement.refine(target, outline(), near(OBJECT, 0.1)), OBJECT, "float32")
-    assert np.abs(target.calibration).max() < 1e-5
+    assert max(map(abs, target.calibration)) < 1e-5
     assert all(np.array_equal(template, target.window) for template in runtime.templates)
 
 
@@ -113,6 +113,17 @@ def test_large_corrections_are_cut_off() -> None:
     assert w == pytest.approx(20.0 * np.exp(0.25), rel=1e-4)
 
 
+def test_second_pass_reaches_what_the_first_may_not() -> None:
+    runtime = KnowingRuntime(FIRST)
+    once, twice = make(runtime), make(runtime, replace(CONFIG, passes=2))
+    target = once.start(outline()[None], [FIRST])
+    start = (-18.0, 0.0, 48.0, 64.0)  # .375 of its width away
+    assert once.refine(target, outline(), start)[0] == pytest.approx(-18.0 + 0.25 * 48.0, abs=1e-3)
+    assert_close(np.array(twice.refine(target, outline(), start)) + 1, np.array(FIRST) + 1, "float32")
+    with pytest.raises(ValueError, match="refine.passes must be 1 or more, got 0"):
+        make(runtime, replace(CONFIG, passes=0))
+
+
 def test_candidate_below_trust_or_without_a_refiner_stays() -> None:
     runtime = KnowingRuntime(FIRST)
     refinement = make(runtime)
@@ -128,5 +139,5 @@ def test_candidate_below_trust_or_without_a_refiner_stays() -> None:
 
 
 def test_network_without_a_refiner_is_refused() -> None:
-    with pytest.raises(ValueError, match=r'\[refine\] needs a network with model.refiner = "window"'):
+    with pytest.raises(ValueError, match=r"\[refine\] needs a network with a refiner"):
         make(BlindRuntime(FIRST))

@@ -169,7 +169,7 @@ class BoxModel:
         """Return a sample (M, D) of the window over the box for each move of it (M, 4)."""
         centres, sizes = box_regression.apply(*_centre_and_size(box), moves)
         scale = np.float32(self.config.context / self.stride)
-        return box_regression.unit_windows(maps, centres / np.float32(self.stride), sizes * scale, self.config.cells)
+        return box_regression.sample_windows(maps, centres / np.float32(self.stride), sizes * scale, self.config.cells)
 
 
 def _centre_and_size(box: Box) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """Correct boxes with a network's refiner: what lies in a box now beside what lay in the first frame's."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,12 +8,13 @@ import numpy as np
 
 from tracker.config import RefineConfig
 from tracker.decode import Candidate
-from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT, sample_windows
+from tracker.models.windows import refiner_window
 from tracker.runtime import FINE_STRIDE, Array, Runtime, Seen
 
 BoxUVWH = tuple[float, float, float, float]  # the centre less the crop's middle, and the size, crop pixels
+Moves = tuple[float, float, float, float]  # (dx, dy) over the size, and the log growth of both sides
 
-_LARGEST = 0.25  # correction, over the size and of the log of it: the refiner was trained on little more
+_LARGEST = 0.25  # move that is followed: the refiner was trained on little more
 _CALIBRATION_LARGEST = 0.3
 _TRIES = 8  # of the first frame's box, moved, in each crop
 _SHIFT, _GROWTH = 0.06, 0.08  # their standard deviations
@@ -23,20 +25,22 @@ class RefinedTarget:
     """Hold what is known of a target: the window over its first box, and what that box means."""
 
     window: Array  # (1, c, n, n)
-    calibration: Array  # (4,), given box less the refiner's: (dx, dy) over its size, log sizes
+    calibration: Moves  # from the refiner's box to the given one
 
 
 class Refinement:
     """Refine boxes in what a runtime sees; stateless beside its settings."""
 
     def __init__(self, runtime: Runtime, config: RefineConfig) -> None:
-        """Take the runtime and the settings. Raises ValueError where the network has no refiner."""
+        """Take the runtime and the settings. Raises ValueError where the network has no refiner, or for no pass."""
         if not runtime.refines:
-            raise ValueError('the table [refine] needs a network with model.refiner = "window", trained for it')
+            raise ValueError("the table [refine] needs a network with a refiner, see model.refiner")
+        if config.passes < 1:
+            raise ValueError(f"refine.passes must be 1 or more, got {config.passes}")
         self.runtime = runtime
         self.config = config
         drawn = np.random.default_rng(0).standard_normal((_TRIES // 2, 4)) * (_SHIFT, _SHIFT, _GROWTH, _GROWTH)
-        self._tries = np.concatenate([drawn, -drawn]).astype(np.float32)
+        self._tries = [(float(a), float(b), float(c), float(d)) for a, b, c, d in np.concatenate([drawn, -drawn])]
 
     def start(self, outlines: Array, boxes: Sequence[BoxUVWH]) -> RefinedTarget:
         """Return what is to be known of a target that lies at `boxes` in crops of the first frame, the plain one first.
@@ -44,27 +48,31 @@ class Refinement:
         outlines: (N, c, h, w), of these crops. The calibration is the median, over all crops and some moves of the box,
         of what the refiner's answer lacks of the given box: people differ in what they draw a box around.
         """
-        window = _windows(outlines[0], np.array(boxes[:1], np.float32))
-        off = []
-        for outline, box in zip(outlines, np.array(boxes, np.float32), strict=True):
-            starts = _moved(box, self._tries)
-            found = self._refined(window, outline, starts)
-            off.append(np.hstack([(box[:2] - found[:, :2]) / found[:, 2:], np.log(box[2:] / found[:, 2:])]))
-        typical = np.clip(np.median(np.concatenate(off), axis=0), -_CALIBRATION_LARGEST, _CALIBRATION_LARGEST)
-        return RefinedTarget(window, (self.config.calibration * typical).astype(np.float32))
+        window = refiner_window(outlines[0], boxes[0], FINE_STRIDE)[np.newaxis]
+        off = [
+            _between(self._refined(window, outline, _moved(box, by)), box)
+            for outline, box in zip(outlines, boxes, strict=True)
+            for by in self._tries
+        ]
+        typical = np.median(off, axis=0).clip(-_CALIBRATION_LARGEST, _CALIBRATION_LARGEST)
+        dx, dy, dw, dh = (self.config.calibration * typical).tolist()
+        return RefinedTarget(window, (dx, dy, dw, dh))
 
     def refine(self, target: RefinedTarget, outline: Array, box: BoxUVWH) -> BoxUVWH:
         """Return a box, found in a crop with that outline (c, h, w), as it was read again."""
-        start = np.array([box], np.float32)
-        found = _moved(self._refined(target.window, outline, start)[0], target.calibration[np.newaxis])[0]
-        asked = np.hstack([(found[:2] - start[0, :2]) / start[0, 2:], np.log(found[2:] / start[0, 2:])])
-        u, v, w, h = _moved(start[0], np.float32(self.config.share) * asked[np.newaxis])[0].tolist()
-        return u, v, w, h
+        found = _moved(self._refined(target.window, outline, box), target.calibration)
+        dx, dy, dw, dh = _between(box, found)
+        share = self.config.share
+        return _moved(box, (share * dx, share * dy, share * dw, share * dh))
 
-    def _refined(self, window: Array, outline: Array, boxes: Array) -> Array:
-        """Return boxes (M, 4), each moved as the refiner says."""
-        moves = self.runtime.refine(window, _windows(outline, boxes))
-        return _moved(boxes, np.clip(moves, -_LARGEST, _LARGEST))
+    def _refined(self, template: Array, outline: Array, box: BoxUVWH) -> BoxUVWH:
+        """Return a box moved as the refiner says, pass after pass."""
+        for _ in range(self.config.passes):
+            window = refiner_window(outline, box, FINE_STRIDE)[np.newaxis]
+            moves = self.runtime.refine(template, window)[0].tolist()
+            dx, dy, dw, dh = (min(max(by, -_LARGEST), _LARGEST) for by in moves)
+            box = _moved(box, (dx, dy, dw, dh))
+        return box
 
 
 def refined_candidate(
@@ -77,13 +85,14 @@ def refined_candidate(
     return Candidate(*refinement.refine(target, seen.outline[region], candidate.box_uvwh), candidate.score)
 
 
-def _windows(outline: Array, boxes: Array) -> Array:
-    """Return the windows (M, c, n, n) over boxes (M, 4)."""
-    stride = np.float32(FINE_STRIDE)
-    sizes = boxes[:, 2:] * np.float32(REFINER_CONTEXT) / stride
-    return np.ascontiguousarray(sample_windows(outline, boxes[:, :2] / stride, sizes, REFINER_CELLS).swapaxes(1, 2))
+def _moved(box: BoxUVWH, by: Moves) -> BoxUVWH:
+    u, v, w, h = box
+    dx, dy, dw, dh = by
+    return u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)
 
 
-def _moved(boxes: Array, moves: Array) -> Array:
-    """Return boxes (M, 4), or one for all, after moves (M, 4): over their size, and of the log of it."""
-    return np.hstack([boxes[..., :2] + moves[:, :2] * boxes[..., 2:], boxes[..., 2:] * np.exp(moves[:, 2:])])
+def _between(box: BoxUVWH, other: BoxUVWH) -> Moves:
+    """Return the moves that lead from a box to another one."""
+    u, v, w, h = box
+    x, y, width, height = other
+    return (x - u) / w, (y - v) / h, math.log(width / w), math.log(height / h)

@@ -55,7 +55,7 @@ class Runtime(Protocol):
         """Return unit vectors (N, D) of features (N, C, n, n) pooled from the maps by `pooling.pool_box`."""
 
     def refine(self, template: Array, windows: Array) -> Array:
-        """Return the moves (M, 4) that windows (M, c, n, n) ask for, beside that of the template, (1, c, n, n)."""
+        """Return the moves (M, 4) that windows (M, c, n, n) ask for, each beside that of its template, (M, c, n, n)."""
 
 
 def embed_box(runtime: Runtime, maps: Array, box_uvwh: tuple[float, float, float, float]) -> Array:

@@ -73,8 +73,7 @@ class GraphRuntime:
     def refine(self, template: Array, windows: Array) -> Array:
         """Return how the boxes of windows are to move, see `runtime.Runtime`."""
         with self._lock:
-            known = np.repeat(template, len(windows), axis=0)
-            return self.engine.run(REFINER, {"template": known, "window": windows})[0].copy()
+            return self.engine.run(REFINER, {"template": template, "window": windows})[0].copy()
 
     def _embed(self, crops: Sequence[Frame]) -> dict[str, Array]:
         found = self.engine.run(BACKBONE, {"images": _images(crops)})

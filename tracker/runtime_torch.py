@@ -59,8 +59,7 @@ class TorchRuntime:
         """Return how the boxes of windows are to move, see `runtime.Runtime`."""
         assert self.network.refiner is not None
         device = self.network.mean.device
-        known, shown = torch.from_numpy(template).to(device), torch.from_numpy(windows).to(device)
-        return _array(self.network.refiner(known.expand(len(shown), -1, -1, -1), shown))
+        return _array(self.network.refiner(*(torch.from_numpy(part).to(device) for part in (template, windows))))
 
     def _images(self, crops: Sequence[Frame]) -> torch.Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.network.mean.device, non_blocking=True)

@@ -11,7 +11,7 @@ from tracker.models.box_regression import (
     fit,
     moves,
     predict,
-    unit_windows,
+    sample_windows,
 )
 
 
@@ -43,14 +43,14 @@ def test_a_correction_takes_the_moved_window_back() -> None:
 def test_windows_sample_the_map_where_they_say() -> None:
     # A map whose value is its column: the sample at x cells from the middle must read (w - 1) / 2 + x.
     across = np.broadcast_to(np.arange(9.0), (1, 7, 9))
-    samples = unit_windows(across, np.array([[0.5, 0.0]]), np.array([[4.0, 2.0]]), 4)
+    samples = sample_windows(across, np.array([[0.5, 0.0]]), np.array([[4.0, 2.0]]), 4)
     wanted = np.tile(4.0 + 0.5 + 4.0 * np.array([-0.375, -0.125, 0.125, 0.375]), 4)
     assert_close(samples[0], wanted / np.linalg.norm(wanted), "float64")
 
 
 def test_windows_beyond_the_map_see_its_border() -> None:
     features = np.random.default_rng(0).random((2, 5, 6))
-    samples = unit_windows(features, np.array([[40.0, -40.0]]), np.array([[2.0, 2.0]]), 3)
+    samples = sample_windows(features, np.array([[40.0, -40.0]]), np.array([[2.0, 2.0]]), 3)
     wanted = np.tile(features[:, 0, -1].reshape(1, 2, 1), (3, 1, 3))  # rows, channels, columns
     assert_close(samples[0], wanted.ravel() / np.linalg.norm(wanted), "float64")
 
@@ -58,9 +58,9 @@ def test_windows_beyond_the_map_see_its_border() -> None:
 def test_many_windows_are_those_of_each_alone() -> None:
     features = np.random.default_rng(0).random((3, 8, 8))
     centres, sizes = apply(np.array([0.4, -0.3]), np.array([3.0, 2.0]), moves(6, 0.3, 0.3, 0.1, seed=2))
-    together = unit_windows(features, centres, sizes, 6)
+    together = sample_windows(features, centres, sizes, 6)
     for i in range(5):
-        assert_close(together[i], unit_windows(features, centres[i : i + 1], sizes[i : i + 1], 6)[0], "float64")
+        assert_close(together[i], sample_windows(features, centres[i : i + 1], sizes[i : i + 1], 6)[0], "float64")
 
 
 def test_fit_is_ridge_regression() -> None:
@@ -89,9 +89,9 @@ def test_it_finds_back_to_a_blob(move: tuple[float, ...]) -> None:
     features = np.stack([blob, np.sqrt(blob), np.ones_like(blob)])
     centre, size = np.zeros(2), np.array([6.0, 8.0])
     by = moves(128, 0.15, 0.15, 0.1, seed=0)
-    learned = fit(unit_windows(features, *apply(centre, size, by), 8), corrections(by), ridge=0.01)
+    learned = fit(sample_windows(features, *apply(centre, size, by), 8), corrections(by), ridge=0.01)
     moved_centre, moved_size = apply(centre, size, np.array([move]))
-    sample = unit_windows(features, moved_centre, moved_size, 8)[0]
+    sample = sample_windows(features, moved_centre, moved_size, 8)[0]
     back_centre, back_size = apply(moved_centre[0], moved_size[0], predict(learned, sample)[np.newaxis])
     assert np.abs(back_centre / size).max() < 0.02
     assert np.abs(np.log(back_size / size)).max() < 0.02

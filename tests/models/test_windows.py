@@ -1,19 +1,22 @@
 import numpy as np
 
 from tests.tolerances import assert_close
-from tracker.models.windows import sample_windows
+from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT, refiner_window
+
+INNER = (np.arange(REFINER_CELLS) + 0.5) / REFINER_CELLS - 0.5
 
 
-def test_rows_come_first_and_columns_last() -> None:
-    across = np.stack([np.broadcast_to(np.arange(9.0), (7, 9)), np.broadcast_to(np.arange(7.0)[:, None], (7, 9))])
-    found = sample_windows(across, np.array([[0.5, -1.0]]), np.array([[4.0, 2.0]]), 4)
-    inner = np.array([-0.375, -0.125, 0.125, 0.375])
-    assert found.shape == (1, 4, 2, 4)
-    assert_close(found[0, :, 0], np.tile(4.5 + 4.0 * inner, (4, 1)), "float64")
-    assert_close(found[0, :, 1], np.tile((2.0 + 2.0 * inner)[:, None], (1, 4)), "float64")
+def test_window_reaches_over_the_box_by_its_context() -> None:
+    # A map of each cell's place, pixels from the middle.
+    across = np.stack([np.tile((np.arange(25.0) - 12) * 8, (21, 1)), np.tile((np.arange(21.0)[:, None] - 10) * 8, 25)])
+    found = refiner_window(across.astype(np.float32), (5.0, -3.0, 60.0, 40.0), 8)
+    assert found.shape == (2, REFINER_CELLS, REFINER_CELLS) and found.dtype == np.float32
+    columns, rows = 5.0 + 60.0 * REFINER_CONTEXT * INNER, -3.0 + 40.0 * REFINER_CONTEXT * INNER
+    assert_close(found[0], np.tile(columns, (REFINER_CELLS, 1)), "float32")
+    assert_close(found[1], np.tile(rows[:, None], (1, REFINER_CELLS)), "float32")
 
 
 def test_beyond_the_map_its_border_goes_on() -> None:
-    features = np.random.default_rng(0).random((2, 5, 6))
-    found = sample_windows(features, np.array([[40.0, -40.0]]), np.array([[2.0, 2.0]]), 3)
-    assert_close(found[0], np.broadcast_to(features[:, 0, -1].reshape(1, 2, 1), (3, 2, 3)), "float64")
+    outline = np.random.default_rng(0).random((2, 5, 6), np.float32)
+    found = refiner_window(outline, (400.0, -400.0, 20.0, 20.0), 8)
+    assert_close(found, np.broadcast_to(outline[:, :1, -1:], found.shape), "float32")

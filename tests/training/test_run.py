@@ -393,7 +393,7 @@ def test_refiner_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        (("train.refine_weight=1.0", "model.refiner=none"), 'train.refine_weight needs model.refiner = "window"'),
+        (("train.refine_weight=1.0", "model.refiner=none"), "train.refine_weight needs model.refiner"),
         (("model.refiner=window", "model.head=none"), "model.refiner needs a head"),
     ],
 )

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.models.windows import sample_windows
-
 Array = NDArray[np.floating[Any]]
 
 
@@ -49,12 +47,30 @@ def corrections(by: Array) -> Array:
     return np.concatenate([-by[:, :2] / factors, -by[:, 2:]], axis=1)
 
 
-def unit_windows(features: Array, centres: Array, sizes: Array, cells: int) -> Array:
-    """Sample windows from a map (d, h, w), each with norm 1: (M, cells * cells * d); see `windows.sample_windows`."""
-    flat = sample_windows(features, centres, sizes, cells).reshape(len(centres), -1)
+def sample_windows(features: Array, centres: Array, sizes: Array, cells: int) -> Array:
+    """Sample windows from a map (d, h, w), bilinearly, each with norm 1: (M, cells * cells * d).
+
+    centres, sizes: (M, 2) as (x, y) in cells of the map, the centre counted from its middle. Outside the map its
+    border goes on.
+    """
+    _, height, width = features.shape
+    across = ((np.arange(cells) + 0.5) / cells - 0.5).astype(features.dtype)
+    x = np.clip((width - 1) / 2 + centres[:, :1] + sizes[:, :1] * across, 0, width - 1)  # (M, cells)
+    y = np.clip((height - 1) / 2 + centres[:, 1:] + sizes[:, 1:] * across, 0, height - 1)
+    # Bilinear sampling is separable: first the rows of every window, then their columns, each a sparse matrix product
+    # that is short enough to be done in full.
+    rows = np.tensordot(_hats(y, height), features, axes=(2, 1))  # (M, cells, d, w)
+    samples = np.matmul(rows, _hats(x, width).swapaxes(1, 2)[:, np.newaxis])  # (M, cells, d, cells)
+    flat = samples.reshape(len(centres), -1)
     norms = np.sqrt(np.einsum("md,md->m", flat, flat)).clip(min=1e-12)
     unit: Array = flat / norms[:, np.newaxis]
     return unit
+
+
+def _hats(at: Array, count: int) -> Array:
+    """Return the weights (M, cells, count) that linear interpolation at places (M, cells) gives each of `count`."""
+    weights: Array = np.maximum(1 - np.abs(at[..., np.newaxis] - np.arange(count, dtype=at.dtype)), 0)
+    return weights
 
 
 def fit(samples: Array, answers: Array, ridge: float) -> BoxRegression:

@@ -1,4 +1,4 @@
-"""Sample windows over boxes from a feature map, each as the same grid of cells whatever its size: NumPy."""
+"""Sample the window over a box from a feature map, as the same grid of cells whatever its size: NumPy."""
 
 from typing import Any
 
@@ -9,26 +9,25 @@ Array = NDArray[np.floating[Any]]
 
 REFINER_CELLS = 8  # of the windows that `models.refiner` compares, on each side
 REFINER_CONTEXT = 1.5  # of their sides over the box's: its border against its ground is what shows it
+_ACROSS = ((np.arange(REFINER_CELLS, dtype=np.float32) + 0.5) / REFINER_CELLS - 0.5).reshape(-1, 1)  # one
 
 
-def sample_windows(features: Array, centres: Array, sizes: Array, cells: int) -> Array:
-    """Sample windows from a map (d, h, w), bilinearly: (M, cells, d, cells), rows first and columns last.
+def refiner_window(outline: Array, box_uvwh: tuple[float, float, float, float], stride: int) -> Array:
+    """Return the window (c, n, n), n = `REFINER_CELLS`, around a box of a map (c, h, w) with that stride.
 
-    centres, sizes: (M, 2) as (x, y) in cells of the map, the centre counted from its middle. Outside the map its
+    box_uvwh: centre less the crop's middle, and size, crop pixels. Cells are bilinear samples; outside the map its
     border goes on. Source: He et al. 2017 (RoIAlign), section 3, with one sample a cell.
     """
-    _, height, width = features.shape
-    across = ((np.arange(cells) + 0.5) / cells - 0.5).astype(features.dtype)
-    x = np.clip((width - 1) / 2 + centres[:, :1] + sizes[:, :1] * across, 0, width - 1)  # (M, cells)
-    y = np.clip((height - 1) / 2 + centres[:, 1:] + sizes[:, 1:] * across, 0, height - 1)
-    # Bilinear sampling is separable: first the rows of every window, then their columns, each a sparse matrix product
-    # that is short enough to be done in full.
-    rows = np.tensordot(_hats(y, height), features, axes=(2, 1))  # (M, cells, d, w)
-    samples: Array = np.matmul(rows, _hats(x, width).swapaxes(1, 2)[:, np.newaxis])
-    return samples
+    channels, height, width = outline.shape
+    u, v, w, h = (value / stride for value in box_uvwh)
+    # The short way: (c * h, w) x (w, n) is one product of matrices, the rest is small.
+    narrow = outline.reshape(-1, width) @ _weights(u, w * REFINER_CONTEXT, width).T
+    window: Array = np.matmul(_weights(v, h * REFINER_CONTEXT, height), narrow.reshape(channels, height, -1))
+    return window
 
 
-def _hats(at: Array, count: int) -> Array:
-    """Return the weights (M, cells, count) that linear interpolation at places (M, cells) gives each of `count`."""
-    weights: Array = np.maximum(1 - np.abs(at[..., np.newaxis] - np.arange(count, dtype=at.dtype)), 0)
+def _weights(centre: float, size: float, count: int) -> Array:
+    """Return the weights (n, count) of a map's cells for a stretch of cells: centre from the middle, and size."""
+    at = np.clip(np.float32((count - 1) / 2 + centre) + np.float32(size) * _ACROSS, 0, count - 1)
+    weights: Array = np.maximum(1 - np.abs(at - np.arange(count, dtype=np.float32)), 0)
     return weights
