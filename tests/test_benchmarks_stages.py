@@ -100,9 +100,9 @@ def test_the_anchor_model_has_its_own_stages() -> None:
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
     learned = ["projection", "response, peak", "normal equations", "solve"]
-    assert names == [*ONLINE_STAGES[:5], "head", *learned, "certainty", "decode", *BOXES, "rest"]
+    assert names == [*ONLINE_STAGES[:5], "head", *learned, "certainty", "decode", "box refinement", *BOXES, "rest"]
     counts = {name: len(figures.stages[name]) for name in names}
-    assert {counts[name] for name in names if name not in (*learned[2:], *BOXES)} == {2}
+    assert {counts[name] for name in names if name not in (*learned[2:], "box refinement", *BOXES)} == {2}
 
 
 def test_the_tracker_is_as_before_and_so_are_its_boxes() -> None:
@@ -190,7 +190,7 @@ def test_judging_is_a_stage_of_the_default_model() -> None:
     follower = load_tracker(None, "cpu", runtime="onnx", threads=1)
     frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
     figures = stages.measure(follower, frames, boxes, updates=2)
-    assert stages.stage_names(follower)[-3:] == ["certainty", "decode", "rest"]
+    assert stages.stage_names(follower)[-4:] == ["certainty", "decode", "box refinement", "rest"]
     assert len(figures.stages["certainty"]) == 2
 
 

@@ -1,17 +1,23 @@
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.videos import paint
-from tracker.builder import load_tracker
+from tracker.builder import build_tracker, load_tracker
+from tracker.config import RefineConfig, parse
 from tracker.crop import cut, mean_colour
 from tracker.decode import Candidate
 from tracker.geometry import Box, CropGeometry
 from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser, ScaleSearchState
+from tracker.network_builder import build_network
 from tracker.runtime import Seen
 from tracker.views import VIEWS, cut_view
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -139,3 +145,25 @@ def test_scale_search_learns_box_and_place_together_where_the_score_is_enough(
     found, before, after = find(deaf, WIDER)
     assert after is before
     assert found.w / found.h == pytest.approx(BOX.w / BOX.h)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_scale_search_reads_boxes_again_with_and_without_a_filter(online: bool) -> None:
+    text = (ROOT / "configs" / "siamfc_alexnet.toml").read_text(encoding="utf-8")
+    changes = ["online.box=false"] if online else ["online=false"]
+    config = parse(text, [*changes, "model.refiner=window"])
+    network = build_network(config).eval()
+    assert network.refiner is not None
+    says = network.refiner.move[2]
+    torch.nn.init.zeros_(says.weight)  # type: ignore[arg-type]
+    says.bias.data = torch.tensor([0.1, -0.05, 0.2, -0.1])  # type: ignore[union-attr]
+    found = []
+    for refine in (None, RefineConfig(trust=0.0, share=1.0, passes=1, calibration=0.0)):
+        localiser = build_tracker(network, replace(config, refine=refine)).localiser
+        assert isinstance(localiser, ScaleSearchLocaliser)
+        candidate, model, _ = find(localiser, BOX)
+        assert (model.refined is None) is (refine is None) and (model.place is not None) is online
+        found.append(candidate)
+    u, v, w, h = found[0].box_uvwh
+    wanted = (u + 0.1 * w, v - 0.05 * h, w * np.exp(0.2), h * np.exp(-0.1))
+    assert found[1].box_uvwh == pytest.approx(wanted, rel=1e-4, abs=1e-4)

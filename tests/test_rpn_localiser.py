@@ -9,7 +9,7 @@ import torch
 from tests.videos import paint
 from tracker.builder import build_tracker
 from tracker.certainty import CertaintyState, Evidence, Judgement
-from tracker.config import Config, ScoreConfig, parse
+from tracker.config import Config, RefineConfig, ScoreConfig, parse
 from tracker.crop import cut, mean_colour
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
@@ -22,7 +22,8 @@ from tracker.siamese_tracker import SiameseTracker, update_many
 ROOT = Path(__file__).parent.parent
 CONFIG = parse(
     (ROOT / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"),
-    ["score=false", "recovery=false", "online.box=false"],  # the score is what answers, the box the head's
+    # The score is what answers, the box the head's.
+    ["score=false", "recovery=false", "refine=false", "online.box=false"],
 )
 BOX = Box(160.0, 120.0, 44.0, 52.0)
 MAPS = (1, 384, 15, 15)
@@ -215,6 +216,26 @@ def test_without_a_filter_the_head_decides_alone(monkeypatch: pytest.MonkeyPatch
     candidate, _, after = localiser.locate(model, see(localiser, model, Box(200, 150, 44, 52)), BOX)
     assert candidate.score == pytest.approx(0.9)  # what the head was made to say
     assert after is model
+
+
+@pytest.mark.parametrize(("trust", "moves"), [(0.89, True), (0.91, False)])
+def test_box_is_read_again_from_a_score_on(monkeypatch: pytest.MonkeyPatch, trust: float, moves: bool) -> None:
+    plain = make(replace(CONFIG, online=None))
+    refine = RefineConfig(trust=trust, share=1.0, passes=1, calibration=0.0)
+    refined = make(replace(CONFIG, online=None, refine=refine))
+    assert isinstance(refined.runtime, TorchRuntime) and refined.runtime.network.refiner is not None
+    says = refined.runtime.network.refiner.move[2]
+    torch.nn.init.zeros_(says.weight)  # type: ignore[arg-type]
+    says.bias.data = torch.tensor([0.1, -0.05, 0.2, -0.1])  # type: ignore[union-attr]
+    plant(plain, monkeypatch, (0.2, 0.0, 1.0, 1.0))
+    monkeypatch.setattr(refined, "_moved", lambda search, box: [])
+    before, _, _ = plain.locate(learn(plain), see(plain, learn(plain), BOX), BOX)
+    model = learn(refined)
+    after, _, _ = refined.locate(model, see(refined, model, BOX), BOX)
+    assert model.refined is not None and after.score == before.score == pytest.approx(0.9)
+    u, v, w, h = before.box_uvwh
+    wanted = (u + 0.1 * w, v - 0.05 * h, w * np.exp(0.2), h * np.exp(-0.1)) if moves else before.box_uvwh
+    assert after.box_uvwh == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
 def test_features_that_are_not_numbers_are_an_error(fresh: RPNLocaliser) -> None:

@@ -13,7 +13,7 @@ from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, Si
 from tracker.models.embedding import EmbeddingHead
 from tracker.models.filter_neck import FilterNeck
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
-from tracker.models.refiner import BoxRefiner, RefinerWidths
+from tracker.models.refiner import BoxRefiner
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
 from tracker.training.filter_loss import FilterLoss
@@ -38,7 +38,6 @@ _BACKBONES: dict[str, type[AnyBackbone]] = {
 }
 _REGRESSOR_LR = 3.0  # share of the learning rate: it starts from nothing, and what it lacks the backbone must not mend
 _MOVED_BOXES = 4  # of each search, for the refiner to move back
-_REFINERS = {"window": RefinerWidths(), "window_light": RefinerWidths(outline=32, compare=32, hidden=64)}
 _RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}
 
 
@@ -95,12 +94,11 @@ def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
 
 
 def _refiner(backbone: AnyBackbone, config: Config) -> BoxRefiner | None:
-    name = config.model.refiner
-    if name == "none":
+    if config.model.refiner == "none":
         return None
     if config.model.head == "none":
         raise ValueError("model.refiner needs a head, whose boxes it corrects")
-    return BoxRefiner(backbone.fine_channels, backbone.channels, backbone.stride, _REFINERS[name])
+    return BoxRefiner(backbone.fine_channels, backbone.channels, backbone.stride)
 
 
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
@@ -155,7 +153,7 @@ def build_objective(
         beside.append(_filter_training(network.stride, config, train))
     if train.refine_weight:
         if network.refiner is None:
-            raise ValueError('train.refine_weight needs model.refiner, "window" or "window_light"')
+            raise ValueError('train.refine_weight needs model.refiner = "window"')
         beside.append(RefinerTraining(_MOVED_BOXES, train.refine_weight))
     if beside and (network.head is None or {"backbone", "head"} <= set(train.frozen)):
         return features_objective(dtype, beside)
