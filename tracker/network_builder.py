@@ -119,7 +119,7 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
         (network.backbone, train.backbone_lr),
         (network.head, 1.0),
         (network.filter_neck, 1.0),
-        (network.refiner, 1.0),
+        (network.refiner if train.refine_weight else None, 1.0),
         (network.regressor, _REGRESSOR_LR),
     ):
         learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []

@@ -326,7 +326,7 @@ def test_embedding_head_is_vouched_for_while_the_backbone_keeps_its_weights(
     after = weights(tmp_path)
     moved = [name for name, tensor in after.tensors.items() if not torch.equal(tensor, before.tensors[name])]
     changed = {name.partition(".")[0] for name in moved}
-    assert changed == ({"head", "backbone"} if moves else {"head"})
+    assert changed == ({"head", "refiner", "backbone"} if moves else {"head", "refiner"})
     kept = {name: value for name, value in before.metrics.items() if name.startswith("verify_")}
     assert after.metrics == ({} if moves else kept) and "verify_threshold" in kept
     assert ("embedding_data" in after.provenance) is not moves
@@ -356,7 +356,8 @@ def test_neck_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Path) 
     recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
     before = checkpoint.load(init)
     frozen = shipped('["conv1", "layer1", "layer2", "layer3", "head"]')
-    narrow = (*frozen, "train.filter_weight=1.0", "model.filter_channels=8", "train.data.negative_share=0.0")
+    narrow = ("train.filter_weight=1.0", "model.filter_channels=8", "train.data.negative_share=0.0")
+    narrow = (*frozen, *narrow, "train.refine_weight=0.0")
     list(run.train(recipe, data, tmp_path / "neck", narrow, options(init)))
     after = weights(tmp_path / "neck")
     old = {name: tensor for name, tensor in after.tensors.items() if not name.startswith("filter_neck.")}
@@ -420,7 +421,8 @@ def test_network_without_anything_to_learn_is_refused(data: Path, tmp_path: Path
     recipe, init = ROOT / "configs" / "finetune.toml", ROOT / "weights" / "siamrpn_mobile.safetensors"
     frozen = shipped('["conv1", "layer1", "layer2", "layer3", "head"]')
     with pytest.raises(ValueError, match="train.frozen names all that could learn"):
-        list(run.train(recipe, data, tmp_path, (*frozen, "model.filter_channels=0"), options(init)))
+        nothing = ("model.filter_channels=0", "train.refine_weight=0.0")
+        list(run.train(recipe, data, tmp_path, (*frozen, *nothing), options(init)))
     with pytest.raises(ValueError, match="train.frozen names 'layer9'; this network has backbone, conv1, .*, head"):
         list(run.train(recipe, data, tmp_path, shipped('["layer9"]'), options(init)))
 
