@@ -86,8 +86,7 @@ def test_what_the_given_box_means_beyond_the_refiners_is_kept(calibration: float
     habit = (0.0, 0.05, 0.1, -0.12)
     runtime = KnowingRuntime(FIRST, habit)
     refinement = make(runtime, replace(CONFIG, calibration=calibration))
-    crops = np.stack([outline(), outline() + 8])  # in the second the middle shows what lies 8 px off
-    target = refinement.start(crops[:1], [FIRST])
+    target = refinement.start(outline()[None], [FIRST])
     runtime.box = OBJECT
     u, v, w, h = refinement.refine(target, outline(), OBJECT)
     assert_close((w, h), [52.0 * np.exp(0.1 * left), 60.0 * np.exp(-0.12 * left)], "float32")
@@ -120,8 +119,38 @@ def test_second_pass_reaches_what_the_first_may_not() -> None:
     start = (-18.0, 0.0, 48.0, 64.0)  # .375 of its width away
     assert once.refine(target, outline(), start)[0] == pytest.approx(-18.0 + 0.25 * 48.0, abs=1e-3)
     assert_close(np.array(twice.refine(target, outline(), start)) + 1, np.array(FIRST) + 1, "float32")
-    with pytest.raises(ValueError, match="refine.passes must be 1 or more, got 0"):
-        make(runtime, replace(CONFIG, passes=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"passes": 0}, "refine.passes must be 1 to 8, got 0"),
+        ({"passes": 9}, "refine.passes must be 1 to 8, got 9"),
+        ({"share": 1.5}, "refine.share must be 0 to 1"),
+        ({"share": -0.1}, "refine.share must be 0 to 1"),
+        ({"calibration": 2.0}, "refine.calibration must be 0 to 1"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, float], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        make(KnowingRuntime(FIRST), replace(CONFIG, **changes))
+
+
+def test_box_does_not_shrink_to_nothing() -> None:
+    runtime = KnowingRuntime(FIRST)
+    refinement = make(runtime)
+    target = refinement.start(outline()[None], [FIRST])
+    box: BoxUVWH = FIRST
+    runtime.box = (0.0, 0.0, 1e-6, 1e-6)
+    for _ in range(100):
+        box = refinement.refine(target, outline(), box)
+    assert box[2:] == (2.0, 2.0)
+
+
+def test_answers_that_are_not_numbers_are_an_error() -> None:
+    runtime = KnowingRuntime(FIRST, (0.0, float("nan"), 0.0, 0.0))
+    with pytest.raises(ValueError, match="not finite"):
+        make(runtime).start(outline()[None], [FIRST])
 
 
 def test_candidate_below_trust_or_without_a_refiner_stays() -> None:

@@ -181,6 +181,8 @@ def build_localiser(runtime: Runtime, config: Config) -> Localiser:
     if config.model.head == "none":
         if config.online is None:
             raise ValueError("a model without a head needs an [online] table to find anything")
+        if config.refine is not None:
+            raise ValueError("the table [refine] corrects the boxes of a head, and this model has none")
         return OnlineLocaliser(runtime, config.online)
     refinement = None if config.refine is None else Refinement(runtime, config.refine)
     if config.model.head == "siamfc":

@@ -45,7 +45,7 @@ class RPNConfig:
 class RefineConfig:
     """How boxes are corrected by a network that has a refiner (see `refinement`)."""
 
-    trust: float  # score from which on
+    trust: float  # answer of head and filter from which on
     share: float  # of a correction that is followed
     passes: int  # how often a box is read again
     calibration: float  # share of the first frame's correction that later boxes get
@@ -185,7 +185,7 @@ class ModelConfig:
     backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
     head: Literal["siamfc", "rpn", "rpn_light", "rpn_up_channel", "none"]
     embedding: Literal["none", "pooled"] = "none"  # of an object, to tell it from others
-    refiner: Literal["none", "window"] = "none"  # of boxes, see `models.refiner`
+    refiner: Literal["none", "window", "window_light"] = "none"  # of boxes, see `models.refiner`
     filter_channels: int = 0  # that the online filter reads, trained for it; 0: those that hold most, for each target
 
 

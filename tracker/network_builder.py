@@ -13,7 +13,7 @@ from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, Si
 from tracker.models.embedding import EmbeddingHead
 from tracker.models.filter_neck import FilterNeck
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
-from tracker.models.refiner import BoxRefiner
+from tracker.models.refiner import BoxRefiner, RefinerWidths
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
 from tracker.training.filter_loss import FilterLoss
@@ -38,6 +38,7 @@ _BACKBONES: dict[str, type[AnyBackbone]] = {
 }
 _REGRESSOR_LR = 3.0  # share of the learning rate: it starts from nothing, and what it lacks the backbone must not mend
 _MOVED_BOXES = 4  # of each search, for the refiner to move back
+_REFINERS = {"window": RefinerWidths(), "window_light": RefinerWidths(outline=32, compare=32, hidden=64)}
 _RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}
 
 
@@ -94,11 +95,17 @@ def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
 
 
 def _refiner(backbone: AnyBackbone, config: Config) -> BoxRefiner | None:
-    if config.model.refiner == "none":
+    name = config.model.refiner
+    if name == "none":
+        if config.refine is not None:
+            raise ValueError("the table [refine] needs model.refiner; without one, leave it out: refine=false")
         return None
     if config.model.head == "none":
         raise ValueError("model.refiner needs a head, whose boxes it corrects")
-    return BoxRefiner(backbone.fine_channels, backbone.channels, backbone.stride)
+    if config.model.head == "siamfc" and backbone.stride != FINE_STRIDE:
+        # Fine and deep cells lie alike in pictures of whole cells alone, which the other heads ask for.
+        raise ValueError(f"model.refiner beside the siamfc head needs a backbone of stride {FINE_STRIDE}")
+    return BoxRefiner(backbone.fine_channels, backbone.channels, backbone.stride, _REFINERS[name])
 
 
 def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.Optimizer:
@@ -152,8 +159,10 @@ def build_objective(
             raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
         beside.append(_filter_training(network.stride, config, train))
     if train.refine_weight:
+        if train.refine_weight < 0:
+            raise ValueError(f"train.refine_weight must not be negative, got {train.refine_weight}")
         if network.refiner is None:
-            raise ValueError('train.refine_weight needs model.refiner = "window"')
+            raise ValueError('train.refine_weight needs model.refiner, "window" or "window_light"')
         beside.append(RefinerTraining(_MOVED_BOXES, train.refine_weight))
     if beside and (network.head is None or {"backbone", "head"} <= set(train.frozen)):
         return features_objective(dtype, beside)

@@ -14,6 +14,8 @@ from tracker.runtime import FINE_STRIDE, Array, Runtime, Seen
 BoxUVWH = tuple[float, float, float, float]  # the centre less the crop's middle, and the size, crop pixels
 Moves = tuple[float, float, float, float]  # (dx, dy) over the size, and the log growth of both sides
 
+_MOST_PASSES = 8
+_SMALLEST = 2.0  # side of a refined box, crop pixels: below, a window holds nothing
 _LARGEST = 0.25  # move that is followed: the refiner was trained on little more
 _CALIBRATION_LARGEST = 0.3
 _TRIES = 8  # of the first frame's box, moved, in each crop
@@ -32,11 +34,14 @@ class Refinement:
     """Refine boxes in what a runtime sees; stateless beside its settings."""
 
     def __init__(self, runtime: Runtime, config: RefineConfig) -> None:
-        """Take the runtime and the settings. Raises ValueError where the network has no refiner, or for no pass."""
+        """Take runtime and settings. Raises ValueError where the network has no refiner, or for settings out of range."""
         if not runtime.refines:
-            raise ValueError("the table [refine] needs a network with a refiner, see model.refiner")
-        if config.passes < 1:
-            raise ValueError(f"refine.passes must be 1 or more, got {config.passes}")
+            raise ValueError("the table [refine] needs a network with a refiner, see model.refiner; or leave it out")
+        if not 1 <= config.passes <= _MOST_PASSES:
+            raise ValueError(f"refine.passes must be 1 to {_MOST_PASSES}, got {config.passes}")
+        for name, value in (("share", config.share), ("calibration", config.calibration)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"refine.{name} must be 0 to 1, got {value}")
         self.runtime = runtime
         self.config = config
         drawn = np.random.default_rng(0).standard_normal((_TRIES // 2, 4)) * (_SHIFT, _SHIFT, _GROWTH, _GROWTH)
@@ -59,17 +64,23 @@ class Refinement:
         return RefinedTarget(window, (dx, dy, dw, dh))
 
     def refine(self, target: RefinedTarget, outline: Array, box: BoxUVWH) -> BoxUVWH:
-        """Return a box, found in a crop with that outline (c, h, w), as it was read again."""
+        """Return a box, found in a crop with that outline (c, h, w), as it was read again.
+
+        Raises ValueError where the refiner's answer is no number: its weights are broken.
+        """
         found = _moved(self._refined(target.window, outline, box), target.calibration)
         dx, dy, dw, dh = _between(box, found)
         share = self.config.share
-        return _moved(box, (share * dx, share * dy, share * dw, share * dh))
+        u, v, w, h = _moved(box, (share * dx, share * dy, share * dw, share * dh))
+        return u, v, max(w, min(_SMALLEST, box[2])), max(h, min(_SMALLEST, box[3]))
 
     def _refined(self, template: Array, outline: Array, box: BoxUVWH) -> BoxUVWH:
         """Return a box moved as the refiner says, pass after pass."""
         for _ in range(self.config.passes):
             window = refiner_window(outline, box, FINE_STRIDE)[np.newaxis]
             moves = self.runtime.refine(template, window)[0].tolist()
+            if not all(map(math.isfinite, moves)):
+                raise ValueError("the refiner's answer is not finite: the weight file is broken")
             dx, dy, dw, dh = (min(max(by, -_LARGEST), _LARGEST) for by in moves)
             box = _moved(box, (dx, dy, dw, dh))
         return box

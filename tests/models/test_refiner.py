@@ -4,7 +4,7 @@ import torch
 
 from tests.tolerances import assert_close
 from tracker.models.backbones import Features
-from tracker.models.refiner import BoxRefiner, moved, windows
+from tracker.models.refiner import BoxRefiner, RefinerWidths, moved, windows
 from tracker.models.windows import REFINER_CELLS, refiner_window
 
 
@@ -28,7 +28,7 @@ def test_windows_in_torch_are_those_of_the_loop() -> None:
 
 def test_fresh_refiner_leaves_boxes_nearly_where_they_are() -> None:
     torch.manual_seed(0)
-    refiner = BoxRefiner(24, 40, stride=16).eval()
+    refiner = BoxRefiner(24, 40, 16, RefinerWidths()).eval()
     seen = torch.randn(3, refiner.channels, REFINER_CELLS, REFINER_CELLS)
     with torch.inference_mode():
         moves = refiner(seen.flip(0), seen)
@@ -37,7 +37,7 @@ def test_fresh_refiner_leaves_boxes_nearly_where_they_are() -> None:
 
 def test_outline_holds_both_maps_of_a_backbone_of_stride_16() -> None:
     torch.manual_seed(0)
-    refiner = BoxRefiner(6, 10, stride=16)
+    refiner = BoxRefiner(6, 10, 16, RefinerWidths())
     fine, deep = torch.randn(2, 6, 9, 9), torch.randn(2, 10, 5, 5)
     with torch.inference_mode():
         found = refiner.outline(Features(fine, deep))
@@ -50,7 +50,7 @@ def test_outline_holds_both_maps_of_a_backbone_of_stride_16() -> None:
 
 def test_outline_of_a_backbone_of_one_stride_is_that_of_its_fine_map() -> None:
     torch.manual_seed(0)
-    refiner = BoxRefiner(6, 10, stride=8)
+    refiner = BoxRefiner(6, 10, 8, RefinerWidths())
     fine = torch.randn(2, 6, 9, 9)
     with torch.inference_mode():
         found = refiner.outline(Features(fine, torch.full((2, 10, 4, 4), torch.nan)))
@@ -60,7 +60,7 @@ def test_outline_of_a_backbone_of_one_stride_is_that_of_its_fine_map() -> None:
 @pytest.mark.parametrize("part", ["template", "window"])
 def test_both_windows_count(part: str) -> None:
     torch.manual_seed(0)
-    refiner = BoxRefiner(6, 10, stride=8).eval()
+    refiner = BoxRefiner(6, 10, 8, RefinerWidths()).eval()
     torch.nn.init.normal_(refiner.move[2].weight)  # type: ignore[arg-type]
     shown = torch.randn(2, 1, refiner.channels, REFINER_CELLS, REFINER_CELLS)
     other = shown.clone()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tracker.data.pairs import Pairs
 from tracker.models.backbones import Features
-from tracker.models.refiner import BoxRefiner
+from tracker.models.refiner import BoxRefiner, RefinerWidths
 from tracker.models.siamese import SiameseNetwork
 from tracker.training.losses import generalized_iou
 from tracker.training.refining import RefinerTraining, moved, moves_of
@@ -47,7 +47,7 @@ def drawn(count: int, seed: int) -> Pairs:
 @pytest.fixture
 def network() -> SiameseNetwork:
     torch.manual_seed(0)
-    return SiameseNetwork(Patches(), nn.Identity(), refiner=BoxRefiner(6, 6, stride=8))
+    return SiameseNetwork(Patches(), nn.Identity(), refiner=BoxRefiner(6, 6, 8, RefinerWidths()))
 
 
 def loss_of(network: SiameseNetwork, pairs: Pairs, weight: float = 1.0) -> Tensor:

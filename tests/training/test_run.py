@@ -377,7 +377,8 @@ def test_refiner_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Pat
     text = to_toml(parse(loaded.config, ["model.refiner=none", "refine=false"]))
     checkpoint.save(tmp_path / "bare.safetensors", replace(loaded, tensors=bare, config=text))
     frozen = (*shipped('["backbone", "head"]'), "model.refiner=window", "train.refine_weight=1.0")
-    list(run.train(recipe, data, tmp_path / "first", frozen, options(tmp_path / "bare.safetensors")))
+    lines = list(run.train(recipe, data, tmp_path / "first", frozen, options(tmp_path / "bare.safetensors")))
+    assert lines[0].startswith("the refiner starts from nothing")
     after = weights(tmp_path / "first")
     refiner = {name for name in after.tensors if name.startswith("refiner.")}
     assert refiner == after.tensors.keys() - bare.keys()
@@ -385,7 +386,10 @@ def test_refiner_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Pat
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in bare.items())
     assert {name: value for name, value in loaded.metrics.items() if name.startswith("verify_")} == after.metrics
     again = (*frozen, "train.seed=9")
-    list(run.train(recipe, data, tmp_path / "again", again, options(tmp_path / "first" / "weights.safetensors")))
+    lines = list(
+        run.train(recipe, data, tmp_path / "again", again, options(tmp_path / "first" / "weights.safetensors"))
+    )
+    assert not any("refiner" in line for line in lines)
     first, second = (weights(tmp_path / name).tensors["refiner.compare.0.weight"] for name in ("first", "again"))
     assert not torch.equal(first, second)
     assert float(torch.cosine_similarity(first.float().flatten(), second.float().flatten(), dim=0)) > 0.99
@@ -395,7 +399,10 @@ def test_refiner_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Pat
     ("changes", "complaint"),
     [
         (("train.refine_weight=1.0", "model.refiner=none"), "train.refine_weight needs model.refiner"),
+        (("train.refine_weight=-1.0", "model.refiner=window"), "train.refine_weight must not be negative"),
         (("model.refiner=window", "model.head=none"), "model.refiner needs a head"),
+        (("refine={trust=0.4,share=1.0,passes=1,calibration=0.7}",), r"\[refine\] needs model.refiner"),
+        (("model.refiner=window", "model.backbone=resnet18"), "beside the siamfc head needs a backbone of stride 8"),
     ],
 )
 def test_refiner_that_cannot_be_trained_is_refused(

@@ -6,6 +6,8 @@ it is to move. Sources: He et al. 2017 (RoIAlign) for the windows; Yan et al. 20
 pixel-wise correlation of both; a second look at a box is that of Cai and Vasconcelos 2018 (Cascade R-CNN).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, normalize
@@ -13,30 +15,35 @@ from torch.nn.functional import grid_sample, interpolate, normalize
 from tracker.models.backbones import FINE_STRIDE, Features
 from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT
 
-_OUTLINE = 48  # channels of the map that windows are sampled from
-_WIDTH = 64  # of what compares them; half of it where that is read
-_HIDDEN = 96
+
+@dataclass(frozen=True, slots=True)
+class RefinerWidths:
+    """Say how large a BoxRefiner is."""
+
+    outline: int = 48  # channels of the map that windows are sampled from
+    compare: int = 64
+    hidden: int = 96
 
 
 class BoxRefiner(nn.Module):
     """Read from two windows, over a box of the template and over one of the search, how the second is to move."""
 
-    def __init__(self, fine: int, deep: int, stride: int) -> None:
+    def __init__(self, fine: int, deep: int, stride: int, widths: RefinerWidths) -> None:
         """Build for features of `fine` and `deep` channels, the deep ones of that stride.
 
         Where both have one stride, their cells do not lie alike, and the fine ones alone are read.
         """
         super().__init__()
-        self.channels = _OUTLINE
-        self.fine = nn.Conv2d(fine, _OUTLINE, 1)
-        self.deep = nn.Conv2d(deep, _OUTLINE, 1, bias=False) if stride == 2 * FINE_STRIDE else None
-        cells, narrow = REFINER_CELLS**2, _WIDTH // 2
+        self.channels = channels = widths.outline
+        self.fine = nn.Conv2d(fine, channels, 1)
+        self.deep = nn.Conv2d(deep, channels, 1, bias=False) if stride == 2 * FINE_STRIDE else None
+        cells, wide, narrow = REFINER_CELLS**2, widths.compare, widths.compare // 2
         self.compare = nn.Sequential(
-            *_layer(3 * _OUTLINE + cells, _WIDTH, kernel=1),
-            *_layer(_WIDTH, _WIDTH, kernel=3),
-            *_layer(_WIDTH, narrow, kernel=3),
+            *_layer(3 * channels + cells, wide, kernel=1),
+            *_layer(wide, wide, kernel=3),
+            *_layer(wide, narrow, kernel=3),
         )
-        self.move = nn.Sequential(nn.Linear(narrow * cells, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 4))
+        self.move = nn.Sequential(nn.Linear(narrow * cells, widths.hidden), nn.ReLU(), nn.Linear(widths.hidden, 4))
         nn.init.normal_(self.move[2].weight, std=1e-3)  # type: ignore[arg-type]  # at first boxes stay as they are
         nn.init.zeros_(self.move[2].bias)  # type: ignore[arg-type]
 

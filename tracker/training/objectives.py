@@ -30,9 +30,9 @@ class Beside(Protocol):
     """Say what else is learned from the same features beside what the head is trained with."""
 
     def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
-        """Return the weighted loss on the features of the templates, (N, ...), and of all searches, (N * K, ...).
+        """Return the weighted loss on the float32 features of templates, (N, C, h, w), and searches, (N * K, C, h, w).
 
-        They are float32; a network without a head embeds no templates.
+        A network without a head embeds no templates.
         """
 
 

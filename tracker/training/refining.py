@@ -40,7 +40,7 @@ class RefinerTraining:
         found = moved(start.flatten(0, 1), refiner(known.repeat_interleave(len(shown) // len(known), dim=0), shown))
         off = 1 - generalized_iou(found, wanted.flatten(0, 1))[1].view(len(true), -1).mean(1)
         there = pairs.positive.flatten().to(device)
-        return self.weight * (off * there).sum() / mean_over_ranks(there.float().sum()).clamp(min=1)
+        return self.weight * torch.where(there, off, 0.0).sum() / mean_over_ranks(there.float().sum()).clamp(min=1)
 
 
 def moves_of(boxes: Tensor, count: int) -> Tensor:

@@ -75,6 +75,8 @@ def train(config: Path, data: Place, out: Path, overrides: Sequence[str], option
     facts = _Facts({"command": command, "data": source.fact, "revision": revision()} | head.said, head.figures)
     if trainer.step:  # a kill may have come between the state and the weights
         _write_weights(trainer, chosen, facts)
+    elif chosen.model.refiner != "none" and options.init is not None and not _has_refiner(options.init):
+        yield "the refiner starts from nothing: without 100,000 pairs for it, leave it out, see train.refine_weight"
     try:
         yield from _steps(trainer, dataset, chosen, facts, watch, board, options)
     finally:
@@ -194,6 +196,10 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     if rank() == 0:
         write_whole(kept, to_toml(config))
     return trainer
+
+
+def _has_refiner(weights: Path) -> bool:
+    return any(name.startswith("refiner.") for name in checkpoint.load(weights).tensors)
 
 
 def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig | None]:
