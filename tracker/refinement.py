@@ -34,7 +34,7 @@ class Refinement:
     """Refine boxes in what a runtime sees; stateless beside its settings."""
 
     def __init__(self, runtime: Runtime, config: RefineConfig) -> None:
-        """Take runtime and settings. Raises ValueError where the network has no refiner, or for settings out of range."""
+        """Take runtime and settings. Raises ValueError where the network has no refiner, or for bad settings."""
         if not runtime.refines:
             raise ValueError("the table [refine] needs a network with a refiner, see model.refiner; or leave it out")
         if not 1 <= config.passes <= _MOST_PASSES:
