@@ -20,7 +20,6 @@ LAYERS = (
             "models.correlation_numba",
             "models.online_filter",
             "models.box_regression",
-            "models.windows",
         ),
         *("models.anchors", "training.losses", "training.distributed"),
         *("models.encoders", "training.mining", "data.distort", "data.labelled", "data.pair_lists", "fewshot"),
@@ -31,10 +30,11 @@ LAYERS = (
         "zoo",
         "models.embedding",
         "models.filter_neck",
-        "models.refiner",
+        "models.windows",
     ),  # it names the type of a frame, which all the next row handles
     (
         *(
+            "models.refiner",
             "training.metric_losses",
             "training.provenance",
             "data.shard_index",

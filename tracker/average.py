@@ -23,8 +23,10 @@ def average(first: Path, second: Path, share: float, out: Path) -> bool:
     embeds = _same_embedding(a, b)
     names = [{name for name in one.tensors if embeds or not name.startswith("embedding.")} for one in (a, b)]
     if names[0] != names[1]:
-        here, there = sorted({name.partition(".")[0] for name in names[0] ^ names[1]}), "one of them alone has"
-        raise ValueError(f"{first} and {second} are not weights of one network: {there} weights of {', '.join(here)}")
+        parts = ", ".join(sorted({name.partition(".")[0] for name in names[0] ^ names[1]}))
+        raise ValueError(
+            f"{first} and {second} are not weights of one network: they differ in what they have of {parts}"
+        )
     tensors = {}
     for name in sorted(names[1]):
         mine, other = a.tensors[name], b.tensors[name]

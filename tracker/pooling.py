@@ -21,10 +21,16 @@ def pool_box(maps: Array, box_uvwh: tuple[float, float, float, float], stride: i
     u, v, w, h = box_uvwh
     rows = _weights(v / stride, h / stride, maps.shape[1])
     columns = _weights(u / stride, w / stride, maps.shape[2])
-    # The short way: (C * h, w) x (w, n) is one product of matrices, the rest is small.
-    narrow = (maps.reshape(-1, maps.shape[2]) @ columns.T).reshape(len(maps), maps.shape[1], POOLED_CELLS)
-    pooled: Array = np.matmul(rows, narrow)
-    return pooled
+    return sample(maps, rows, columns)
+
+
+def sample(maps: Array, rows: Array, columns: Array) -> Array:
+    """Return maps (C, h, w) as (C, n, m): each row, (n, h), and each column, (m, w), is weighed out of theirs."""
+    channels, height, width = maps.shape
+    # The short way: (C * h, w) x (w, m) is one product of matrices, the rest is small.
+    narrow = (maps.reshape(-1, width) @ columns.T).reshape(channels, height, -1)
+    sampled: Array = np.matmul(rows, narrow)
+    return sampled
 
 
 def _weights(centre: float, size: float, cells: int) -> Array:

@@ -393,23 +393,11 @@ def test_refiner_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Pat
     first, second = (weights(tmp_path / name).tensors["refiner.compare.0.weight"] for name in ("first", "again"))
     assert not torch.equal(first, second)
     assert float(torch.cosine_similarity(first.float().flatten(), second.float().flatten(), dim=0)) > 0.99
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        (("train.refine_weight=1.0", "model.refiner=none"), "train.refine_weight needs model.refiner"),
-        (("train.refine_weight=-1.0", "model.refiner=window"), "train.refine_weight must not be negative"),
-        (("model.refiner=window", "model.head=none"), "model.refiner needs a head"),
-        (("refine={trust=0.4,share=1.0,passes=1,calibration=0.7}",), r"\[refine\] needs model.refiner"),
-        (("model.refiner=window", "model.backbone=resnet18"), "beside the siamfc head needs a backbone of stride 8"),
-    ],
-)
-def test_refiner_that_cannot_be_trained_is_refused(
-    config: Path, data: Path, tmp_path: Path, changes: tuple[str, ...], complaint: str
-) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        train(config, data, tmp_path, *changes)
+    light = (*frozen, "model.refiner=window_light")  # another size is another refiner
+    lines = list(
+        run.train(recipe, data, tmp_path / "light", light, options(tmp_path / "first" / "weights.safetensors"))
+    )
+    assert lines[0].startswith("the refiner starts from nothing")
 
 
 def test_refiner_is_trained_beside_siamfc_and_resumed(config: Path, data: Path, tmp_path: Path) -> None:
@@ -495,9 +483,15 @@ def test_backbone_alone_is_taught_before_a_head_learns_on_it(config: Path, data:
             "nothing of the backbone that train.teacher could teach",
         ),
         (("train.teacher_weight=1.0", "train.teacher=mobilenetv3_online", "train.search_size=104"), "must be odd"),
+        (("train.refine_weight=1.0", "model.refiner=none"), "train.refine_weight needs model.refiner"),
+        (("train.refine_weight=-1.0", "model.refiner=window"), "train.refine_weight must not be negative"),
+        (("model.refiner=window", "model.head=none"), "model.refiner needs a head"),
+        (("refine={trust=0.4,share=1.0,passes=1,calibration=0.7}",), r"\[refine\] needs model.refiner"),
+        (("model.refiner=window", "model.backbone=resnet18"), "beside the siamfc head needs a backbone of stride 8"),
+        (("train.filter_weight=1.0",), "train.filter_weight needs the head rpn or rpn_light, not siamfc"),
     ],
 )
-def test_teacher_that_cannot_teach_is_refused(
+def test_part_that_cannot_be_trained_is_refused(
     config: Path, data: Path, tmp_path: Path, changes: tuple[str, ...], complaint: str
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
@@ -517,11 +511,6 @@ def test_what_does_not_track_is_not_watched(config: Path, data: Path, tmp_path: 
     watched = replace(options(), validation=data)
     with pytest.raises(ValueError, match="leave --validation out"):
         list(run.train(config, data, tmp_path, taught, watched))
-
-
-def test_filter_is_not_trained_for_with_another_head(config: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train.filter_weight needs the head rpn or rpn_light, not siamfc"):
-        train(config, data, tmp_path, "train.filter_weight=1.0")
 
 
 @pytest.mark.parametrize(

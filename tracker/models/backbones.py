@@ -18,6 +18,10 @@ class Features(NamedTuple):
     fine: Tensor  # (N, c, h, w), stride 8: shapes and edges, for measuring place and size
     deep: Tensor  # (N, C, h, w), the backbone's stride: what the thing is, for finding it
 
+    def detached(self) -> "Features":
+        """Return the maps without their gradient, for what reads them and must not change them."""
+        return Features(self.fine.detach(), self.deep.detach())
+
 
 def _conv(channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Return convolution without padding, BatchNorm and ReLU."""

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.pooling import sample
+
 Array = NDArray[np.floating[Any]]
 
 REFINER_CELLS = 8  # of the windows that `models.refiner` compares, on each side
@@ -18,12 +20,10 @@ def refiner_window(outline: Array, box_uvwh: tuple[float, float, float, float], 
     box_uvwh: centre less the crop's middle, and size, crop pixels. Cells are bilinear samples; outside the map its
     border goes on. Source: He et al. 2017 (RoIAlign), section 3, with one sample a cell.
     """
-    channels, height, width = outline.shape
+    _, height, width = outline.shape
     u, v, w, h = (value / stride for value in box_uvwh)
-    # The short way: (c * h, w) x (w, n) is one product of matrices, the rest is small.
-    narrow = outline.reshape(-1, width) @ _weights(u, w * REFINER_CONTEXT, width).T
-    window: Array = np.matmul(_weights(v, h * REFINER_CONTEXT, height), narrow.reshape(channels, height, -1))
-    return window
+    rows, columns = _weights(v, h * REFINER_CONTEXT, height), _weights(u, w * REFINER_CONTEXT, width)
+    return sample(outline, rows, columns)
 
 
 def _weights(centre: float, size: float, count: int) -> Array:

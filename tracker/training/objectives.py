@@ -51,8 +51,7 @@ class FilterTraining:
     def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss on the features of the searches."""
         assert network.filter_neck is not None
-        fixed = Features(*(part.detach() for part in search))
-        maps: Tensor = network.filter_neck(filter_maps(fixed, self.fine_weight))
+        maps: Tensor = network.filter_neck(filter_maps(search.detached(), self.fine_weight))
         maps = maps.view(*pairs.positive.shape, *maps.shape[1:])
         return self.weight * self.loss(maps, pairs.boxes.to(maps.device), pairs.positive.to(maps.device))
 

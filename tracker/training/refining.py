@@ -35,8 +35,8 @@ class RefinerTraining:
         true = pairs.boxes.flatten(0, 1).to(device)  # (N * K, 4)
         wanted = true.unsqueeze(1).expand(-1, self.boxes, -1)
         start = moved(wanted, moves_of(pairs.boxes.flatten(0, 1), self.boxes).to(device))
-        known = windows(refiner.outline(_fixed(template)), pairs.template_box.to(device).unsqueeze(1))
-        shown = windows(refiner.outline(_fixed(search)), start)
+        known = windows(refiner.outline(template.detached()), pairs.template_box.to(device).unsqueeze(1))
+        shown = windows(refiner.outline(search.detached()), start)
         found = moved(start.flatten(0, 1), refiner(known.repeat_interleave(len(shown) // len(known), dim=0), shown))
         off = 1 - generalized_iou(found, wanted.flatten(0, 1))[1].view(len(true), -1).mean(1)
         there = pairs.positive.flatten().to(device)
@@ -57,7 +57,3 @@ def moves_of(boxes: Tensor, count: int) -> Tensor:
     by = torch.from_numpy(np.stack(drawn)).float()
     by[:, 1::2] *= _SMALL
     return by
-
-
-def _fixed(features: Features) -> Features:
-    return Features(*(part.detach().float() for part in features))

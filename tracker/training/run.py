@@ -75,7 +75,7 @@ def train(config: Path, data: Place, out: Path, overrides: Sequence[str], option
     facts = _Facts({"command": command, "data": source.fact, "revision": revision()} | head.said, head.figures)
     if trainer.step:  # a kill may have come between the state and the weights
         _write_weights(trainer, chosen, facts)
-    elif chosen.model.refiner != "none" and options.init is not None and not _has_refiner(options.init):
+    elif options.init is not None and chosen.model.refiner not in ("none", _refiner_of(options.init)):
         yield "the refiner starts from nothing: without 100,000 pairs for it, leave it out, see train.refine_weight"
     try:
         yield from _steps(trainer, dataset, chosen, facts, watch, board, options)
@@ -198,8 +198,8 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     return trainer
 
 
-def _has_refiner(weights: Path) -> bool:
-    return any(name.startswith("refiner.") for name in checkpoint.load(weights).tensors)
+def _refiner_of(weights: Path) -> str:
+    return parse(checkpoint.load(weights).config).model.refiner
 
 
 def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig | None]:
