@@ -168,12 +168,12 @@ def assemble(runtime: Runtime, config: Config) -> SiameseTracker:
     """Return a tracker that sees with a runtime, as a configuration says."""
     localiser = build_localiser(runtime, config)
     if config.recovery is None:
-        return SiameseTracker(localiser, config.lost)
+        return SiameseTracker(localiser, config.lost, look_again=config.look_again)
     if not isinstance(localiser, RPNLocaliser) or config.score is None:
         raise ValueError(
             "the table [recovery] needs an rpn head and the table [score]: places are taken by their chance"
         )
-    return SiameseTracker(localiser, config.lost, Recovery(localiser, config.recovery))
+    return SiameseTracker(localiser, config.lost, Recovery(localiser, config.recovery), config.look_again)
 
 
 def build_localiser(runtime: Runtime, config: Config) -> Localiser:

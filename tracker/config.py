@@ -102,6 +102,14 @@ class LostConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAgainConfig:
+    """When a frame is searched once more, around the place just found (see `siamese_tracker`)."""
+
+    moved: float  # from the last place, over the object's size: from there on
+    drop: float  # of the score: what answers less by more than that is not taken
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreConfig:
     """How evidence becomes the chance that the box is right: weights of a logistic regression (see `certainty`)."""
 
@@ -201,6 +209,7 @@ class Config:
     rpn: RPNConfig | None = None
     refine: RefineConfig | None = None  # without it boxes are not refined
     online: OnlineConfig | None = None
+    look_again: LookAgainConfig | None = None  # without it each frame is searched once
     score: ScoreConfig | None = None  # without it the score is what answers
     recovery: RecoveryConfig | None = None  # without it a lost object is searched for where it was
     train: TrainConfig | None = None

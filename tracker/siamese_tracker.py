@@ -1,10 +1,11 @@
 """The Siamese tracker: a localiser, which has the network, and the state of one target."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from tracker.config import LostConfig
+from tracker.config import LookAgainConfig, LostConfig
 from tracker.crop import Fill, cut, mean_colour
 from tracker.decode import Candidate
 from tracker.frames import as_rgb_uint8
@@ -12,6 +13,7 @@ from tracker.geometry import Box, CropGeometry, check_initial_box
 from tracker.interface import Frame, Prediction
 from tracker.localisers import Localiser
 from tracker.recovery import Recovery
+from tracker.runtime import Seen
 from tracker.threads import one_blas_thread
 
 
@@ -47,19 +49,46 @@ class TrackState:
         return TrackState(box, model, self.fill, self.frame_index + 1, doubtful, lost, sure)
 
 
+class Look(NamedTuple):
+    """Hold what was found in a frame: the best candidate, in which region, and the target's model after it."""
+
+    candidate: Candidate
+    region: CropGeometry
+    model: Any
+
+    @property
+    def box(self) -> Box:
+        """The candidate's box, frame pixels."""
+        return self.candidate.in_frame(self.region)
+
+
 class SiameseTracker:
     """Follow one object. Trackers made by `fork` share the network; no state is shared."""
 
-    def __init__(self, localiser: Localiser, lost: LostConfig, recovery: Recovery | None = None) -> None:
-        """Build a tracker without a target; with `recovery` it searches for one that is lost."""
+    def __init__(
+        self,
+        localiser: Localiser,
+        lost: LostConfig,
+        recovery: Recovery | None = None,
+        look_again: LookAgainConfig | None = None,
+    ) -> None:
+        """Build a tracker without a target; with `recovery` it searches for one that is lost.
+
+        With `look_again` it searches a frame again where the object moved far: the network sees best what is in the
+        middle, and the search's window and its size are those of the place before. Raises ValueError for settings out
+        of range.
+        """
+        if look_again is not None and not (look_again.moved > 0 and 0 <= look_again.drop <= 1):
+            raise ValueError(f"look_again.moved must be above 0 and look_again.drop 0 to 1, got {look_again}")
         self.localiser = localiser
         self.lost = lost
         self.recovery = recovery
+        self.look_again = look_again
         self.state: TrackState | None = None
 
     def fork(self) -> "SiameseTracker":
         """Return another tracker on the same network, without a target."""
-        return SiameseTracker(self.localiser, self.lost, self.recovery)
+        return SiameseTracker(self.localiser, self.lost, self.recovery, self.look_again)
 
     def init(self, frame: Frame, box: Box) -> None:
         """Learn the object that `box` marks in `frame` (H, W, 3) RGB uint8.
@@ -79,9 +108,24 @@ class SiameseTracker:
         """Find the object in the next frame, RGB uint8; the frame may differ in size from the ones before."""
         return update_many([self], frame)[0]
 
-    def _advance(self, frame: Frame, region: CropGeometry, candidate: Candidate, model: Any) -> Prediction:  # noqa: ANN401
-        box, score = candidate.in_frame(region).held_in(frame.shape[:2]), candidate.score
-        state = _state_of(self).advanced(box, score, model, self.lost)
+    def _moved_far(self, look: Look) -> bool:
+        if self.look_again is None:
+            return False
+        last, box = _state_of(self).box, look.box
+        return math.hypot(box.cx - last.cx, box.cy - last.cy) > self.look_again.moved * math.sqrt(last.w * last.h)
+
+    def _better(self, first: Look, second: Look) -> Look:
+        """Return the second look, around the place of the first, unless there is less to see; none is surer for it."""
+        assert self.look_again is not None
+        scores = first.candidate.score, second.candidate.score
+        if scores[1] < scores[0] - self.look_again.drop:
+            return first
+        # What lies in the middle answers more, a wrong thing as well.
+        return second._replace(candidate=replace(second.candidate, score=min(scores)))
+
+    def _advance(self, frame: Frame, look: Look) -> Prediction:
+        box, score = look.box.held_in(frame.shape[:2]), look.candidate.score
+        state = _state_of(self).advanced(box, score, look.model, self.lost)
         if state.lost and self.recovery is not None:
             sure = state.sure
             found = self.recovery.search(frame, state.fill, sure.box, sure.model, sure.lost_frames - 1)
@@ -100,23 +144,43 @@ def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Predic
     """
     if not trackers:
         return []
-    localiser = trackers[0].localiser
-    if any(tracker.localiser is not localiser for tracker in trackers):
+    if any(tracker.localiser is not trackers[0].localiser for tracker in trackers):
         raise ValueError("trackers updated together must share a network: make them with fork()")
     frame = as_rgb_uint8(frame)
+    boxes = [_state_of(tracker).box for tracker in trackers]
+    seen = _see(trackers, frame, boxes)
+    with one_blas_thread():
+        looks = _find(trackers, boxes, seen)
+        far = [at for at, (tracker, look) in enumerate(zip(trackers, looks, strict=True)) if tracker._moved_far(look)]
+        if far:
+            some, places = [trackers[at] for at in far], [looks[at].box.held_in(frame.shape[:2]) for at in far]
+            for at, second in zip(far, _find(some, places, _see(some, frame, places)), strict=True):
+                looks[at] = trackers[at]._better(looks[at], second)
+        return [tracker._advance(frame, look) for tracker, look in zip(trackers, looks, strict=True)]
+
+
+def _see(trackers: Sequence[SiameseTracker], frame: Frame, boxes: Sequence[Box]) -> Seen:
+    """Return what is seen around the box of each tracker, all as one batch."""
+    localiser = trackers[0].localiser
     states = [_state_of(tracker) for tracker in trackers]
-    regions = [localiser.regions(state.box) for state in states]
+    regions = [localiser.regions(box) for box in boxes]
     crops = [cut(frame, region, state.fill) for state, own in zip(states, regions, strict=True) for region in own]
     codes = [localiser.code(state.model) for state, own in zip(states, regions, strict=True) for _ in own]
-    seen = localiser.runtime.see(crops, [code for code in codes if code is not None])
-    predictions = []
+    return localiser.runtime.see(crops, [code for code in codes if code is not None])
+
+
+def _find(trackers: Sequence[SiameseTracker], boxes: Sequence[Box], seen: Seen) -> list[Look]:
+    """Find each tracker's target in what is seen around its box; no tracker's state changes."""
+    localiser = trackers[0].localiser
+    looks = []
     first = 0
-    with one_blas_thread():
-        for tracker, state, own in zip(trackers, states, regions, strict=True):
-            candidate, index, model = localiser.locate(state.model, seen.part(first, len(own)), state.box)
-            first += len(own)
-            predictions.append(tracker._advance(frame, own[index], candidate, model))
-    return predictions
+    for tracker, box in zip(trackers, boxes, strict=True):
+        regions = localiser.regions(box)
+        part = seen.part(first, len(regions))
+        candidate, index, model = localiser.locate(_state_of(tracker).model, part, box)
+        first += len(regions)
+        looks.append(Look(candidate, regions[index], model))
+    return looks
 
 
 def _state_of(tracker: SiameseTracker) -> TrackState:

@@ -1,0 +1,154 @@
+"""Searching a frame a second time, around what was found there, where that is far from the last place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.videos import paint
+from tracker.builder import load_tracker
+from tracker.config import LookAgainConfig, LostConfig
+from tracker.crop import Fill
+from tracker.decode import Candidate
+from tracker.geometry import Box, CropGeometry, iou
+from tracker.interface import Frame
+from tracker.runtime import Code, Seen
+from tracker.siamese_tracker import SiameseTracker, update_many
+
+FRAME = np.zeros((200, 300, 3), np.uint8)
+LOST = LostConfig(enter=0.3, leave=0.5, patience=2)
+AGAIN = LookAgainConfig(moved=0.3, drop=0.1)
+START = Box(100.0, 100.0, 20.0, 20.0)
+
+
+class Blind:
+    """See nothing, but count the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
+        """Return maps without content, one a crop."""
+        self.batches.append(len(crops))
+        return Seen(np.zeros((len(crops), 1, 1, 1), np.float32))
+
+
+@dataclass
+class Scripted:
+    """Find what a script says: the offset from the middle and the score of each look in turn; models count looks."""
+
+    looks: list[tuple[float, float]]
+    runtime: Any = field(default_factory=Blind)
+    around: list[Box] = field(default_factory=list)
+
+    def learn(self, frame: Frame, box: Box, fill: Fill) -> int:
+        """Return a model that has learned nothing."""
+        return 0
+
+    def regions(self, box: Box) -> list[CropGeometry]:
+        """Return one square of a crop pixel a frame pixel."""
+        return [CropGeometry(box.cx, box.cy, 100.0, 100)]
+
+    def code(self, model: int) -> None:
+        """Return none: there is no head."""
+
+    def locate(self, model: int, seen: Seen, box: Box) -> tuple[Candidate, int, int]:
+        """Return the next candidate of the script."""
+        self.around.append(box)
+        shift, score = self.looks.pop(0)
+        return Candidate(shift, 0.0, box.w, box.h, score), 0, model + 1
+
+
+def follower(*looks: tuple[float, float], again: LookAgainConfig | None = AGAIN) -> tuple[SiameseTracker, Scripted]:
+    localiser = Scripted(list(looks))
+    tracker = SiameseTracker(localiser, LOST, look_again=again)
+    tracker.init(FRAME, START)
+    return tracker, localiser
+
+
+def test_what_moved_far_is_looked_at_again_where_it_was_found() -> None:
+    tracker, localiser = follower((8.0, 0.9), (2.0, 0.95))
+    found = tracker.update(FRAME)
+    assert [box.cx for box in localiser.around] == [100.0, 108.0]
+    assert found.box.cx == 110.0
+    assert found.score == 0.9  # what lies in the middle answers more: the second look does not make it surer
+    assert localiser.runtime.batches == [1, 1]
+    assert tracker.state is not None
+    assert tracker.state.model == 1  # learned from one of both looks
+    assert tracker.state.frame_index == 1
+
+
+def test_a_worse_second_look_makes_it_less_sure() -> None:
+    tracker, _ = follower((8.0, 0.9), (2.0, 0.85))
+    assert tracker.update(FRAME).score == 0.85
+
+
+def test_what_answers_much_less_is_not_taken() -> None:
+    tracker, localiser = follower((8.0, 0.9), (2.0, 0.79))
+    found = tracker.update(FRAME)
+    assert len(localiser.around) == 2
+    assert (found.box.cx, found.score) == (108.0, 0.9)
+
+
+def test_what_hardly_moved_is_looked_at_once() -> None:
+    tracker, localiser = follower((5.9, 0.9), (5.9, 0.9))
+    assert tracker.update(FRAME).box.cx == 105.9
+    assert tracker.update(FRAME).box.cx == pytest.approx(111.8)
+    assert len(localiser.around) == 2
+
+
+def test_without_the_table_each_frame_is_searched_once() -> None:
+    tracker, localiser = follower((30.0, 0.9), again=None)
+    assert tracker.update(FRAME).box.cx == 130.0
+    assert len(localiser.around) == 1
+
+
+def test_the_second_look_stays_in_the_frame() -> None:
+    tracker, localiser = follower((-130.0, 0.9), (0.0, 0.9))
+    tracker.update(FRAME)
+    assert localiser.around[1].cx == 0.0
+
+
+def test_it_looks_once_more_and_not_for_ever() -> None:
+    tracker, localiser = follower((30.0, 0.9), (30.0, 0.9))
+    assert tracker.update(FRAME).box.cx == 160.0
+    assert len(localiser.around) == 2
+
+
+def test_of_several_targets_those_that_moved_far_are_looked_at_again() -> None:
+    first, localiser = follower((1.0, 0.9), (8.0, 0.9), (-8.0, 0.7), (2.0, 0.9), (-2.0, 0.8))
+    together = [first, first.fork(), first.fork()]
+    for tracker in together[1:]:
+        tracker.init(FRAME, START)
+    found = update_many(together, FRAME)
+    assert [one.box.cx for one in found] == [101.0, 110.0, 90.0]
+    assert [one.score for one in found] == [0.9, 0.9, 0.7]
+    assert localiser.runtime.batches == [3, 2]
+
+
+def test_a_fork_looks_again_too() -> None:
+    tracker, localiser = follower((8.0, 0.9), (2.0, 0.9))
+    fork = tracker.fork()
+    fork.init(FRAME, START)
+    assert fork.update(FRAME).box.cx == 110.0
+    assert len(localiser.around) == 2
+
+
+@pytest.mark.parametrize("config", [LookAgainConfig(0.0, 0.1), LookAgainConfig(0.3, -0.1), LookAgainConfig(0.3, 1.1)])
+def test_settings_out_of_range_are_refused(config: LookAgainConfig) -> None:
+    with pytest.raises(ValueError, match="look_again"):
+        follower(again=config)
+
+
+def test_a_jump_is_followed_with_a_second_look() -> None:
+    """The object moves by its size and turns in one frame: the second look finds its box."""
+    jumped = Box(125.0, 100.0, 62.0, 44.0)
+    overlaps = []
+    for overrides in (["look_again=false"], ["look_again={moved=0.3,drop=0.1}"]):
+        tracker = load_tracker(device="cpu", overrides=["recovery=false", *overrides])
+        tracker.init(paint(Box(80.0, 80.0, 44.0, 52.0)), Box(80.0, 80.0, 44.0, 52.0))
+        overlaps.append(iou(tracker.update(paint(jumped)).box, jumped))
+    assert overlaps[1] > 0.8
+    assert overlaps[1] > overlaps[0] + 0.1
