@@ -47,8 +47,9 @@ class RefineConfig:
 
     trust: float  # answer of head and filter from which on
     share: float  # of a correction that is followed
-    passes: int  # how often a box is read again
+    passes: int  # how often a box is read again, at most
     calibration: float  # share of the first frame's correction that later boxes get
+    settled: float = 0.0  # move, over the size or in log size, below which no other pass follows
 
 
 @dataclass(frozen=True, slots=True)

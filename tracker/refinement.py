@@ -42,6 +42,8 @@ class Refinement:
         for name, value in (("share", config.share), ("calibration", config.calibration)):
             if not 0 <= value <= 1:
                 raise ValueError(f"refine.{name} must be 0 to 1, got {value}")
+        if config.settled < 0:
+            raise ValueError(f"refine.settled must be 0 or more, got {config.settled}")
         self.runtime = runtime
         self.config = config
         drawn = np.random.default_rng(0).standard_normal((_TRIES // 2, 4)) * (_SHIFT, _SHIFT, _GROWTH, _GROWTH)
@@ -75,7 +77,7 @@ class Refinement:
         return u, v, max(w, min(_SMALLEST, box[2])), max(h, min(_SMALLEST, box[3]))
 
     def _refined(self, template: Array, outline: Array, box: BoxUVWH) -> BoxUVWH:
-        """Return a box moved as the refiner says, pass after pass."""
+        """Return a box moved as the refiner says, pass after pass, until it hardly moves."""
         for _ in range(self.config.passes):
             window = refiner_window(outline, box, FINE_STRIDE)[np.newaxis]
             moves = self.runtime.refine(template, window)[0].tolist()
@@ -83,6 +85,8 @@ class Refinement:
                 raise ValueError("the refiner's answer is not finite: the weight file is broken")
             dx, dy, dw, dh = (min(max(by, -_LARGEST), _LARGEST) for by in moves)
             box = _moved(box, (dx, dy, dw, dh))
+            if max(map(abs, moves)) < self.config.settled:
+                break
         return box
 
 
