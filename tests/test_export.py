@@ -123,6 +123,25 @@ def test_what_was_seen_stays_when_the_network_looks_again(pair: tuple[TorchRunti
     assert np.array_equal(seen.maps, before)
 
 
+def test_targets_of_one_batch_keep_their_own_codes(pair: tuple[TorchRuntime, Path]) -> None:
+    _, folder = pair
+    runtime = engine_of("openvino", folder, read_card(folder))
+    config = parse(runtime.exported.config)
+    if config.crop is None:
+        pytest.skip("without a head there are no codes")
+    templates = crops(2, config.crop.template_size)
+    codes = [runtime.encode(crop, size) for crop, size in zip(templates, ((50.0, 70.0), (80.0, 30.0)), strict=True)]
+    pictures = crops(2, config.crop.search_size)
+    alone = [runtime.see([crop], [code]) for crop, code in zip(pictures, codes, strict=True)]
+    together = runtime.see(pictures, codes)
+    for at, wanted in enumerate(alone):  # seen before, and untouched since
+        for ours, theirs in zip(together.part(at, 1), wanted, strict=True):
+            assert (ours is None) == (theirs is None)
+            assert ours is None or theirs is None or np.array_equal(ours, theirs)
+    assert together.scores is not None
+    assert not np.array_equal(together.scores[0], runtime.see(pictures, codes[::-1]).scores[0])  # type: ignore[index]
+
+
 def predictions(tracker: SiameseTracker) -> list[Prediction]:
     (first, box), *rest = moving(8, (4.0, 2.0))
     tracker.init(first, box)

@@ -37,28 +37,29 @@ class Blind:
 
 @dataclass
 class Scripted:
-    """Find what a script says: the offset from the middle and the score of each look in turn; models count looks."""
+    """Find what a script says: the offset from the middle and the score of each look in turn; models are the scores."""
 
     looks: list[tuple[float, float]]
+    down: float = 0.0  # of each offset, beside the way across
     runtime: Any = field(default_factory=Blind)
     around: list[Box] = field(default_factory=list)
 
-    def learn(self, frame: Frame, box: Box, fill: Fill) -> int:
+    def learn(self, frame: Frame, box: Box, fill: Fill) -> tuple[float, ...]:
         """Return a model that has learned nothing."""
-        return 0
+        return ()
 
     def regions(self, box: Box) -> list[CropGeometry]:
         """Return one square of a crop pixel a frame pixel."""
         return [CropGeometry(box.cx, box.cy, 100.0, 100)]
 
-    def code(self, model: int) -> None:
+    def code(self, model: tuple[float, ...]) -> None:
         """Return none: there is no head."""
 
-    def locate(self, model: int, seen: Seen, box: Box) -> tuple[Candidate, int, int]:
-        """Return the next candidate of the script."""
+    def locate(self, model: tuple[float, ...], seen: Seen, box: Box) -> tuple[Candidate, int, tuple[float, ...]]:
+        """Return the next candidate of the script, and a model that has learned its score."""
         self.around.append(box)
         shift, score = self.looks.pop(0)
-        return Candidate(shift, 0.0, box.w, box.h, score), 0, model + 1
+        return Candidate(shift, self.down * shift, box.w, box.h, score), 0, (*model, score)
 
 
 def follower(*looks: tuple[float, float], again: LookAgainConfig | None = AGAIN) -> tuple[SiameseTracker, Scripted]:
@@ -76,7 +77,7 @@ def test_what_moved_far_is_looked_at_again_where_it_was_found() -> None:
     assert found.score == 0.9  # what lies in the middle answers more: the second look does not make it surer
     assert localiser.runtime.batches == [1, 1]
     assert tracker.state is not None
-    assert tracker.state.model == 1  # learned from one of both looks
+    assert tracker.state.model == (0.95,)  # learned from the second look alone
     assert tracker.state.frame_index == 1
 
 
@@ -90,6 +91,8 @@ def test_what_answers_much_less_is_not_taken() -> None:
     found = tracker.update(FRAME)
     assert len(localiser.around) == 2
     assert (found.box.cx, found.score) == (108.0, 0.9)
+    assert tracker.state is not None
+    assert tracker.state.model == (0.9,)
 
 
 def test_what_hardly_moved_is_looked_at_once() -> None:
@@ -97,6 +100,16 @@ def test_what_hardly_moved_is_looked_at_once() -> None:
     assert tracker.update(FRAME).box.cx == 105.9
     assert tracker.update(FRAME).box.cx == pytest.approx(111.8)
     assert len(localiser.around) == 2
+
+
+@pytest.mark.parametrize(("shift", "looks"), [(2.9, 1), (3.1, 2)])
+def test_distance_is_of_both_ways_and_over_the_mean_side(shift: float, looks: int) -> None:
+    """A box of 10x40 has a mean side of 20, of which .3 is 6."""
+    localiser = Scripted([(2 * shift * 5**-0.5, 0.9)] * 2, down=2.0)  # twice the shift, twice as far down as across
+    tracker = SiameseTracker(localiser, LOST, look_again=AGAIN)
+    tracker.init(FRAME, Box(100.0, 100.0, 10.0, 40.0))
+    tracker.update(FRAME)
+    assert len(localiser.around) == looks
 
 
 def test_without_the_table_each_frame_is_searched_once() -> None:
@@ -109,6 +122,32 @@ def test_the_second_look_stays_in_the_frame() -> None:
     tracker, localiser = follower((-130.0, 0.9), (0.0, 0.9))
     tracker.update(FRAME)
     assert localiser.around[1].cx == 0.0
+
+
+def test_what_leaves_the_frame_is_not_searched_twice_at_its_border() -> None:
+    tracker, localiser = follower((-95.0, 0.9), (-10.0, 0.9), (-60.0, 0.9))
+    tracker.update(FRAME)
+    tracker.update(FRAME)
+    assert [box.cx for box in localiser.around] == [100.0, 5.0, 0.0]
+
+
+def test_the_default_model_looks_again() -> None:
+    tracker = load_tracker(device="cpu")
+    assert tracker.recovery is not None
+    assert tracker.look_again == tracker.fork().look_again == LookAgainConfig(moved=0.3, drop=0.1)
+
+
+def test_one_of_several_that_jumps_is_followed_as_if_alone() -> None:
+    places = [Box(80.0, 80.0, 44.0, 52.0), Box(240.0, 160.0, 40.0, 30.0)]
+    first, second = paint(places[0]), paint(Box(125.0, 100.0, 62.0, 44.0))
+    shared = load_tracker(device="cpu")
+    alone, together = [shared.fork() for _ in places], [shared.fork() for _ in places]
+    for tracker, box in zip(alone + together, places * 2, strict=True):
+        tracker.init(first, box)
+    for one, found in zip(alone, update_many(together, second), strict=True):
+        wanted = one.update(second)
+        assert found.box.to_xywh() == pytest.approx(wanted.box.to_xywh(), abs=0.5)
+        assert found.score == pytest.approx(wanted.score, abs=0.05)
 
 
 def test_it_looks_once_more_and_not_for_ever() -> None:
@@ -136,7 +175,10 @@ def test_a_fork_looks_again_too() -> None:
     assert len(localiser.around) == 2
 
 
-@pytest.mark.parametrize("config", [LookAgainConfig(0.0, 0.1), LookAgainConfig(0.3, -0.1), LookAgainConfig(0.3, 1.1)])
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("config", [LookAgainConfig(*pair) for pair in ((0, 0.1), (NAN, 0.1), (0.3, -0.1), (0.3, NAN))])
 def test_settings_out_of_range_are_refused(config: LookAgainConfig) -> None:
     with pytest.raises(ValueError, match="look_again"):
         follower(again=config)

@@ -121,10 +121,19 @@ def test_second_pass_reaches_what_the_first_may_not() -> None:
     assert_close(np.array(twice.refine(target, outline(), start)) + 1, np.array(FIRST) + 1, "float32")
 
 
-@pytest.mark.parametrize(("start", "windows"), [((-18.0, 0.0, 48.0, 64.0), 2), ((-1.0, 0.0, 48.0, 64.0), 1)])
+@pytest.mark.parametrize(
+    ("start", "windows"),
+    [
+        ((-18.0, 0.0, 48.0, 64.0), 2),
+        ((18.0, 0.0, 48.0, 64.0), 2),
+        ((0.0, 22.0, 48.0, 64.0), 2),
+        ((0.0, 0.0, 48.0, 44.0), 2),
+        ((-1.0, 0.0, 48.0, 64.0), 1),
+    ],
+)
 def test_box_that_is_settled_is_not_read_once_more(start: BoxUVWH, windows: int) -> None:
     runtime = KnowingRuntime(FIRST)
-    refinement = make(runtime, replace(CONFIG, passes=8, settled=0.2))  # of the width: .25, then .125
+    refinement = make(runtime, replace(CONFIG, passes=8, settled=0.2))
     target = refinement.start(outline()[None], [FIRST])
     runtime.templates.clear()
     found = refinement.refine(target, outline(), start)
@@ -136,6 +145,7 @@ def test_box_that_is_settled_is_not_read_once_more(start: BoxUVWH, windows: int)
     ("changes", "complaint"),
     [
         ({"settled": -0.1}, "refine.settled must be 0 or more"),
+        ({"settled": float("nan")}, "refine.settled must be 0 or more"),
         ({"passes": 0}, "refine.passes must be 1 to 8, got 0"),
         ({"passes": 9}, "refine.passes must be 1 to 8, got 9"),
         ({"share": 1.5}, "refine.share must be 0 to 1"),

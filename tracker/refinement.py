@@ -42,7 +42,7 @@ class Refinement:
         for name, value in (("share", config.share), ("calibration", config.calibration)):
             if not 0 <= value <= 1:
                 raise ValueError(f"refine.{name} must be 0 to 1, got {value}")
-        if config.settled < 0:
+        if not config.settled >= 0:
             raise ValueError(f"refine.settled must be 0 or more, got {config.settled}")
         self.runtime = runtime
         self.config = config

@@ -156,7 +156,7 @@ class OpenVinoEngine:
         }
         self._names, self._kept = exported.outputs[BACKBONE], kept(exported)
         self._paths = {graph: exported.path(folder, graph) for graph in exported.outputs}
-        self._requests: dict[tuple[object, ...], tuple[dict[str, Any], Any, list[Array]]] = {}
+        self._requests: dict[tuple[object, ...], tuple[dict[str, Any], Any]] = {}
 
     def run(self, graph: str, inputs: Inputs) -> list[Array]:
         """Return the outputs of a graph, see `Engine`."""
@@ -178,14 +178,14 @@ class OpenVinoEngine:
         key = (graph, *(value.shape for value in inputs.values()))
         if key not in self._requests:
             self._requests[key] = self._compile(graph, inputs)
-        given, request, found = self._requests[key]
+        given, request = self._requests[key]
         for name, array in given.items():
             np.copyto(array, inputs[name], casting="same_kind")
         request.infer(share_outputs=True)
-        return found
+        return [tensor.data for tensor in request.output_tensors]
 
-    def _compile(self, graph: str, inputs: Inputs) -> tuple[dict[str, Any], Any, list[Array]]:
-        """Return a graph for inputs of these shapes: where to put them, what computes, and where its outputs lie.
+    def _compile(self, graph: str, inputs: Inputs) -> tuple[dict[str, Any], Any]:
+        """Return a graph for inputs of these shapes: where to put them, and what computes.
 
         Arrays handed in with each call would be looked at and wrapped anew: a third of the time of the smallest graph.
         """
@@ -198,7 +198,7 @@ class OpenVinoEngine:
         given = {name: np.empty(inputs[name].shape, kind) for name, kind in kinds.items()}
         for name, array in given.items():
             request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        return given, request, [request.get_output_tensor(i).data for i in range(len(model.outputs))]
+        return given, request
 
     def _join(self) -> Any:  # noqa: ANN401 - a model of OpenVINO
         """Return one graph of backbone and head: the head reads its features where the backbone leaves them."""

@@ -9,7 +9,7 @@ from tracker.config import LookAgainConfig, LostConfig
 from tracker.crop import Fill, cut, mean_colour
 from tracker.decode import Candidate
 from tracker.frames import as_rgb_uint8
-from tracker.geometry import Box, CropGeometry, check_initial_box
+from tracker.geometry import Box, CropGeometry, centre_distance, check_initial_box
 from tracker.interface import Frame, Prediction
 from tracker.localisers import Localiser
 from tracker.recovery import Recovery
@@ -78,8 +78,10 @@ class SiameseTracker:
         middle, and the search's window and its size are those of the place before. Raises ValueError for settings out
         of range.
         """
-        if look_again is not None and not (look_again.moved > 0 and 0 <= look_again.drop <= 1):
-            raise ValueError(f"look_again.moved must be above 0 and look_again.drop 0 to 1, got {look_again}")
+        if look_again is not None and not look_again.moved > 0:
+            raise ValueError(f"look_again.moved must be above 0, got {look_again.moved}")
+        if look_again is not None and not 0 <= look_again.drop <= 1:
+            raise ValueError(f"look_again.drop must be 0 to 1, got {look_again.drop}")
         self.localiser = localiser
         self.lost = lost
         self.recovery = recovery
@@ -108,14 +110,17 @@ class SiameseTracker:
         """Find the object in the next frame, RGB uint8; the frame may differ in size from the ones before."""
         return update_many([self], frame)[0]
 
-    def _moved_far(self, look: Look) -> bool:
+    def _far(self, place: Box) -> bool:
         if self.look_again is None:
             return False
-        last, box = _state_of(self).box, look.box
-        return math.hypot(box.cx - last.cx, box.cy - last.cy) > self.look_again.moved * math.sqrt(last.w * last.h)
+        last = _state_of(self).box
+        return centre_distance(place, last) > self.look_again.moved * math.sqrt(last.w * last.h)
 
     def _better(self, first: Look, second: Look) -> Look:
-        """Return the second look, around the place of the first, unless there is less to see; none is surer for it."""
+        """Return the second look, around the place of the first, unless there is less to see.
+
+        No score is higher for it; what the model learns, it learns from the look that is returned.
+        """
         assert self.look_again is not None
         scores = first.candidate.score, second.candidate.score
         if scores[1] < scores[0] - self.look_again.drop:
@@ -151,9 +156,10 @@ def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Predic
     seen = _see(trackers, frame, boxes)
     with one_blas_thread():
         looks = _find(trackers, boxes, seen)
-        far = [at for at, (tracker, look) in enumerate(zip(trackers, looks, strict=True)) if tracker._moved_far(look)]
+        found = [look.box.held_in(frame.shape[:2]) for look in looks]
+        far = [at for at, (tracker, place) in enumerate(zip(trackers, found, strict=True)) if tracker._far(place)]
         if far:
-            some, places = [trackers[at] for at in far], [looks[at].box.held_in(frame.shape[:2]) for at in far]
+            some, places = [trackers[at] for at in far], [found[at] for at in far]
             for at, second in zip(far, _find(some, places, _see(some, frame, places)), strict=True):
                 looks[at] = trackers[at]._better(looks[at], second)
         return [tracker._advance(frame, look) for tracker, look in zip(trackers, looks, strict=True)]
