@@ -327,6 +327,22 @@ print(tracker.update(frame).score > 0.9)
     assert done.stdout.strip() == "True", done.stderr
 
 
+def test_ctrl_c_is_survived_after_trackers_that_are_gone() -> None:
+    code = """
+import os, signal
+from tracker import load_tracker
+first, second = (load_tracker("mobilenetv3_online", runtime="openvino") for _ in range(2))
+del first
+del second
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr
+
+
 @pytest.mark.parametrize(
     "graph", sorted((ROOT / "weights" / "graphs").glob("*/*.onnx")), ids=lambda p: f"{p.parent.name}-{p.stem}"
 )

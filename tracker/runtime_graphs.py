@@ -1,6 +1,7 @@
 """Run an exported model in ONNX Runtime or OpenVINO, without torch."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -129,6 +130,18 @@ class OnnxEngine:
         return [*(features[name] for name in self._kept), *self.run(HEAD, {**features, **code})]
 
 
+@cache
+def _openvino_core() -> Any:  # noqa: ANN401 - openvino.Core
+    """Return the one core of this process, which stays: each gives its thread another stack for signal handlers.
+
+    Where several are freed in the order in which they were made, the last one restores a stack that is gone, and the
+    next signal, such as Ctrl-C's, ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoEngine:
     """Run graphs in OpenVINO, in bfloat16 where the CPU computes it natively and the network bears it.
 
@@ -140,10 +153,9 @@ class OpenVinoEngine:
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         """Find all graphs. Raises ValueError where OpenVINO is not installed."""
         try:
-            import openvino
+            self._core = _openvino_core()
         except ImportError as error:
             raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'") from error
-        self._core = openvino.Core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = exported.bears_bfloat16 and "BF16" in able
         rest = "bfloat16" if half else "float32"
