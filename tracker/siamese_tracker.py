@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from tracker.config import LookAgainConfig, LostConfig
 from tracker.crop import Fill, cut, mean_colour
-from tracker.decode import Candidate
 from tracker.frames import as_rgb_uint8
 from tracker.geometry import Box, CropGeometry, centre_distance, check_initial_box
 from tracker.interface import Frame, Prediction
@@ -50,16 +49,11 @@ class TrackState:
 
 
 class Look(NamedTuple):
-    """Hold what was found in a frame: the best candidate, in which region, and the target's model after it."""
+    """Hold what was found in a frame: the box, its centre inside the frame, its score, and the target's model then."""
 
-    candidate: Candidate
-    region: CropGeometry
+    box: Box
+    score: float
     model: Any
-
-    @property
-    def box(self) -> Box:
-        """The candidate's box, frame pixels."""
-        return self.candidate.in_frame(self.region)
 
 
 class SiameseTracker:
@@ -110,11 +104,11 @@ class SiameseTracker:
         """Find the object in the next frame, RGB uint8; the frame may differ in size from the ones before."""
         return update_many([self], frame)[0]
 
-    def _far(self, place: Box) -> bool:
+    def _far(self, look: Look) -> bool:
         if self.look_again is None:
             return False
         last = _state_of(self).box
-        return centre_distance(place, last) > self.look_again.moved * math.sqrt(last.w * last.h)
+        return centre_distance(look.box, last) > self.look_again.moved * math.sqrt(last.w * last.h)
 
     def _better(self, first: Look, second: Look) -> Look:
         """Return the second look, around the place of the first, unless there is less to see.
@@ -122,15 +116,14 @@ class SiameseTracker:
         No score is higher for it; what the model learns, it learns from the look that is returned.
         """
         assert self.look_again is not None
-        scores = first.candidate.score, second.candidate.score
-        if scores[1] < scores[0] - self.look_again.drop:
+        if second.score < first.score - self.look_again.drop:
             return first
         # What lies in the middle answers more, a wrong thing as well.
-        return second._replace(candidate=replace(second.candidate, score=min(scores)))
+        return second._replace(score=min(first.score, second.score))
 
     def _advance(self, frame: Frame, look: Look) -> Prediction:
-        box, score = look.box.held_in(frame.shape[:2]), look.candidate.score
-        state = _state_of(self).advanced(box, score, look.model, self.lost)
+        box, score, model = look
+        state = _state_of(self).advanced(box, score, model, self.lost)
         if state.lost and self.recovery is not None:
             sure = state.sure
             found = self.recovery.search(frame, state.fill, sure.box, sure.model, sure.lost_frames - 1)
@@ -153,39 +146,41 @@ def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Predic
         raise ValueError("trackers updated together must share a network: make them with fork()")
     frame = as_rgb_uint8(frame)
     boxes = [_state_of(tracker).box for tracker in trackers]
-    seen = _see(trackers, frame, boxes)
+    shown = _see(trackers, frame, boxes)
     with one_blas_thread():
-        looks = _find(trackers, boxes, seen)
-        found = [look.box.held_in(frame.shape[:2]) for look in looks]
-        far = [at for at, (tracker, place) in enumerate(zip(trackers, found, strict=True)) if tracker._far(place)]
+        looks = _find(trackers, frame, boxes, *shown)
+        far = [at for at, (tracker, look) in enumerate(zip(trackers, looks, strict=True)) if tracker._far(look)]
         if far:
-            some, places = [trackers[at] for at in far], [found[at] for at in far]
-            for at, second in zip(far, _find(some, places, _see(some, frame, places)), strict=True):
+            some, places = [trackers[at] for at in far], [looks[at].box for at in far]
+            for at, second in zip(far, _find(some, frame, places, *_see(some, frame, places)), strict=True):
                 looks[at] = trackers[at]._better(looks[at], second)
         return [tracker._advance(frame, look) for tracker, look in zip(trackers, looks, strict=True)]
 
 
-def _see(trackers: Sequence[SiameseTracker], frame: Frame, boxes: Sequence[Box]) -> Seen:
-    """Return what is seen around the box of each tracker, all as one batch."""
+_Regions = list[list[CropGeometry]]  # of each tracker
+
+
+def _see(trackers: Sequence[SiameseTracker], frame: Frame, boxes: Sequence[Box]) -> tuple[_Regions, Seen]:
+    """Return the regions around the box of each tracker, and what is seen in them, all as one batch."""
     localiser = trackers[0].localiser
     states = [_state_of(tracker) for tracker in trackers]
     regions = [localiser.regions(box) for box in boxes]
     crops = [cut(frame, region, state.fill) for state, own in zip(states, regions, strict=True) for region in own]
     codes = [localiser.code(state.model) for state, own in zip(states, regions, strict=True) for _ in own]
-    return localiser.runtime.see(crops, [code for code in codes if code is not None])
+    return regions, localiser.runtime.see(crops, [code for code in codes if code is not None])
 
 
-def _find(trackers: Sequence[SiameseTracker], boxes: Sequence[Box], seen: Seen) -> list[Look]:
-    """Find each tracker's target in what is seen around its box; no tracker's state changes."""
-    localiser = trackers[0].localiser
+def _find(
+    trackers: Sequence[SiameseTracker], frame: Frame, boxes: Sequence[Box], regions: _Regions, seen: Seen
+) -> list[Look]:
+    """Find each tracker's target in what `_see` returned of its box; no tracker's state changes."""
     looks = []
     first = 0
-    for tracker, box in zip(trackers, boxes, strict=True):
-        regions = localiser.regions(box)
-        part = seen.part(first, len(regions))
-        candidate, index, model = localiser.locate(_state_of(tracker).model, part, box)
-        first += len(regions)
-        looks.append(Look(candidate, regions[index], model))
+    for tracker, box, own in zip(trackers, boxes, regions, strict=True):
+        part = seen.part(first, len(own))
+        candidate, index, model = tracker.localiser.locate(_state_of(tracker).model, part, box)
+        first += len(own)
+        looks.append(Look(candidate.in_frame(own[index]).held_in(frame.shape[:2]), candidate.score, model))
     return looks
 
 
