@@ -131,15 +131,13 @@ class OnnxEngine:
 
 
 @cache
-def _openvino_core() -> Any:  # noqa: ANN401 - openvino.Core
+def _only(core: type[Any]) -> Any:  # noqa: ANN401 - openvino.Core
     """Return the one core of this process, which stays: each gives its thread another stack for signal handlers.
 
     Where several are freed in the order in which they were made, the last one restores a stack that is gone, and the
     next signal, such as Ctrl-C's, ends the process with a segmentation fault.
     """
-    import openvino
-
-    return openvino.Core()
+    return core()
 
 
 class OpenVinoEngine:
@@ -153,9 +151,10 @@ class OpenVinoEngine:
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         """Find all graphs. Raises ValueError where OpenVINO is not installed."""
         try:
-            self._core = _openvino_core()
+            import openvino
         except ImportError as error:
             raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'") from error
+        self._core = _only(openvino.Core)
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = exported.bears_bfloat16 and "BF16" in able
         rest = "bfloat16" if half else "float32"
