@@ -37,7 +37,6 @@ RUNTIMES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 PEER_AUC = {"nano": 0.687, "csrt": 0.612, "kcf": 0.238, "mosse": 0.282}  # the OTB seven, OpenCV 5.1
 NANO = "OpenCV nano"
 _MARKERS = {"torch": "o", "onnx": "s", "openvino": "^"}  # on the picture, by runtime
-_NEAR = 0.025  # of the success AUC: names side by side would lie over each other
 
 
 @dataclass
@@ -120,24 +119,25 @@ def draw(entered: Sequence[Racer], path: Path) -> None:
     for racer in sorted(entered, key=lambda one: -float(np.median(one.times_s))):
         if racer.auc is not None:
             models.setdefault(racer.name.partition(",")[0], []).append(racer)
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    named: list[tuple[float, float]] = []
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    lines = []
     for model, runs in models.items():
-        colour = "tab:gray" if model.startswith("OpenCV") else None
         speeds, scores = [1 / float(np.median(run.times_s)) for run in runs], [run.auc for run in runs]
-        (line,) = axes.plot(speeds, scores, color=colour)
+        if model.startswith("OpenCV"):  # far apart, and all of one colour
+            where = {"textcoords": "offset points", "xytext": (8, -3), "fontsize": 8}
+            axes.annotate(model, (speeds[-1], scores[-1]), color="tab:gray", **where)
+            (line,) = axes.plot(speeds, scores, color="tab:gray")
+        else:
+            (line,) = axes.plot(speeds, scores, label=model)
+            lines.append(line)
         for run, speed, score in zip(runs, speeds, scores, strict=True):
             marker = _MARKERS.get(run.name.partition(", ")[2], "D")
             axes.plot(speed, score, marker=marker, linestyle="", color=line.get_color())
-        at = speeds[-1], scores[-1]
-        near = [y for x, y in named if abs(at[1] - y) < _NEAR and 1 / 3 < at[0] / x < 3]
-        named.append(at)
-        shift = (8, -3) if not near else (0, 7) if at[1] >= max(near) else (0, -14)
-        where = {"textcoords": "offset points", "xytext": shift, "fontsize": 8}
-        axes.annotate(model, at, ha="center" if near else "left", color=line.get_color(), **where)
-    for runtime, marker in _MARKERS.items():
-        axes.plot([], [], marker=marker, linestyle="", color="0.4", label=runtime)
-    axes.legend(loc="lower left", fontsize=8)
+    runtimes = [
+        axes.plot([], [], marker=marker, linestyle="", color="0.4", label=runtime)[0]
+        for runtime, marker in _MARKERS.items()
+    ]
+    figure.legend(handles=[*lines, *runtimes], loc="outside right upper", fontsize=8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -145,7 +145,7 @@ def draw(entered: Sequence[Racer], path: Path) -> None:
     axes.set_xlabel("updates a second, one thread")
     axes.set_ylabel("success AUC, seven OTB sequences")
     axes.grid(alpha=0.3)
-    axes.margins(x=0.25, y=0.15)
+    axes.margins(x=0.2, y=0.15)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
