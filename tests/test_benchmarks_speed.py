@@ -35,6 +35,30 @@ def test_all_take_turns_and_the_first_round_is_not_counted() -> None:
         assert np.mean(racer.overlaps) == pytest.approx(1)
 
 
+class Noting:
+    """Say what the first pixel of each frame says: its number."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def init(self, frame: Frame, box: Box) -> None:
+        self.seen = []
+
+    def update(self, frame: Frame) -> Prediction:
+        self.seen.append(int(frame[0, 0, 0]))
+        return Prediction(Box(10.0 + self.seen[-1], 10.0, 4.0, 4.0), 1.0, False)
+
+
+def test_a_short_clip_is_followed_there_and_back() -> None:
+    frames = [np.full((8, 8, 3), number, np.uint8) for number in range(16)]
+    boxes = [Box(10.0 + number, 10.0, 4.0, 4.0) for number in range(16)]
+    noting = Noting()
+    racer = speed.Racer("ours", noting, None)
+    speed.race([racer], frames, boxes, rounds=1)
+    assert noting.seen == [*range(1, 16), *range(14, 0, -1), *range(1, 12)]
+    assert racer.overlaps == [1.0] * speed.STRETCH
+
+
 def test_table_counts_in_times_of_nano_and_starts_with_the_fastest() -> None:
     slow, nano = entered()
     for racer, seconds in ((slow, 0.008), (nano, 0.004)):
