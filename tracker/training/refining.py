@@ -16,8 +16,8 @@ from tracker.training.losses import generalized_iou
 _SHIFT = 0.09  # standard deviation, over the object's size
 _GROWTH = 0.1  # of the log of both sides together,
 _STRETCH = 0.1  # and of each alone
-_LARGEST = 0.7
-_WIDE = 1.8  # of every other box's move: where boxes drifted, they are off by more
+_LARGEST = 0.35
+_SMALL = 0.45  # of every other box's move: where a head is good, it is off by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def moves_of(boxes: Tensor, count: int) -> Tensor:
         rng = np.random.default_rng(box.view(np.uint32))
         both = np.array([0.0, 0.0, _GROWTH, _GROWTH]) * rng.standard_normal((count, 1))
         each = np.array([_SHIFT, _SHIFT, _STRETCH, _STRETCH]) * rng.standard_normal((count, 4))
-        moves = both + each
-        moves[1::2] *= _WIDE
-        drawn.append(np.clip(moves, -_LARGEST, _LARGEST))
-    return torch.from_numpy(np.stack(drawn)).float()
+        drawn.append(np.clip(both + each, -_LARGEST, _LARGEST))
+    by = torch.from_numpy(np.stack(drawn)).float()
+    by[:, 1::2] *= _SMALL
+    return by
