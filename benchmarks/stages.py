@@ -55,7 +55,7 @@ JOIN, CORRELATION, HEAD, DECODE = "joined maps", "correlation", "head", "decode"
 CERTAINTY = "certainty"  # pooling, embedding and judging
 REST, UPDATE, INIT = "rest", "update", "init"
 
-PASS_UPDATES = 25  # of one target; then `init` again, further on in the clip
+PASS_UPDATES = 100  # of one target; then `init` again, further on in the clip
 MATRIX_SIDE = 512  # larger ones run no faster per multiply-add
 
 
