@@ -80,7 +80,7 @@ LAYERS = (
     ("models.siamese", "data.layouts", "data.shard_check", "training.board", "workers", "batch_folder"),
     ("localisers", "rpn_localiser", "models.graphs", "ray_workers"),
     ("runtime_torch", "runtime_graphs", "training.objectives", "training.teacher", "training.refining"),
-    ("siamese_tracker",),
+    ("siamese_tracker", "runtime_programs", "openvino_files"),
     ("network_builder", "export", "evaluation"),
     ("builder",),
     ("verifier",),

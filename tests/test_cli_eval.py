@@ -31,6 +31,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         cards.append(ModelCard(name, path, 1, 1, "", {}))
     names: list[str] = []
     monkeypatch.setattr(zoo, "zoo", lambda: cards)
+    monkeypatch.setattr(zoo, "weights_folder", lambda: tmp_path)
     monkeypatch.setattr(builder, "load_tracker", partial(load, loaded=names), raising=False)
     return names
 
@@ -150,7 +151,7 @@ def test_the_test_split_is_packed_for_the_server(
         (["--root", "."], ". holds no OTB sequence: expected <name>/img/"),
         (["--dataset", "got10k", "--root", "."], ". holds no GOT-10k sequence: expected <name>/"),
         (["--dataset", "vot"], "'vot' is not one of 'otb', 'got10k'"),
-        (["--model", "best"], "unknown model 'best'; give a weight file or one of: mobilenetv3_online"),
+        (["--model", "best"], "unknown model 'best'; give a weight file or one of: square, still"),
         (["--sequences", "Cat"], "no sequence 'Cat' in the data set; it has Car, Dog, Man"),
         (["--sequences", "One"], "sequence One has one frame only"),
         (["--workers", "0"], "'--workers'"),

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -13,18 +14,22 @@ import pytest
 import torch
 
 from tests.videos import moving
-from tracker import builder
+from tracker import builder, openvino_files
+from tracker.batch_folder import model_digest
 from tracker.builder import load_tracker
+from tracker.cli import main
 from tracker.config import parse
-from tracker.export import export
-from tracker.exported import Exported, read_card
+from tracker.export import examples, export
+from tracker.exported import CARD, Exported, digest, read_card
 from tracker.geometry import Box
 from tracker.interface import Prediction
 from tracker.models.backbones import fuse_batch_norm
 from tracker.models.siamese import SiameseNetwork
 from tracker.network_builder import build_network
+from tracker.openvino_files import to_openvino
 from tracker.runtime import Seen
 from tracker.runtime_graphs import GraphRuntime, OnnxEngine, OpenVinoEngine, kept
+from tracker.runtime_programs import ProgramEngine
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 from tracker.toml_tree import to_toml
@@ -33,7 +38,7 @@ ROOT = Path(__file__).parent.parent
 # "+ neck": with a part that the online filter was trained to read
 MODELS = ["siamrpn_mobile", "siamrpn_mobile + neck", "siamrpn_alexnet", "siamfc_alexnet", "mobilenetv3_online + neck"]
 # Of the largest answer. OpenVINO may compute in bfloat16, which keeps 8 bits, over dozens of layers.
-TOLERANCES = {"onnx": 1e-4, "openvino": 0.2}
+TOLERANCES = {"onnx": 1e-4, "openvino": 0.2, "torch": 1e-5}
 
 
 def fresh(model: str) -> tuple[SiameseNetwork, str]:
@@ -57,6 +62,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def engine_of(name: str, folder: Path, exported: Exported) -> GraphRuntime:
+    if name == "torch":
+        return GraphRuntime(ProgramEngine(folder, exported), exported)
     engine = (OnnxEngine if name == "onnx" else OpenVinoEngine)(folder, exported, 1)
     return GraphRuntime(engine, exported)
 
@@ -77,7 +84,29 @@ def assert_alike(found: Seen, wanted: Seen, tolerance: float, boxes_share: float
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_graphs_see_what_torch_sees(pair: tuple[TorchRuntime, Path], engine: str) -> None:
+    assert_sees(pair[0], pair[1], engine)
+
+
+def test_graphs_in_the_form_of_openvino_see_what_torch_sees(pair: tuple[TorchRuntime, Path], tmp_path: Path) -> None:
     in_torch, folder = pair
+    given = examples(in_torch.network, parse(read_card(folder).config))
+    written = to_openvino(folder, tmp_path / "files", half=False, examples=given)
+    assert (written.kind, read_card(tmp_path / "files")) == ("openvino", written)
+    assert written.provenance.items() > read_card(folder).provenance.items()
+    assert_sees(in_torch, tmp_path / "files", "openvino")
+
+
+@pytest.mark.parametrize("model", ["siamrpn_mobile", "siamfc_alexnet", "mobilenetv3_online + neck"])
+def test_programs_see_what_torch_sees(model: str, tmp_path: Path) -> None:
+    network, text = fresh(model)
+    exported = export(network, text, tmp_path, {"from": "a test"}, {}, kind="torch")
+    assert_sees(TorchRuntime(network, exported.fine_weight, "fine" in kept(exported)), tmp_path, "torch")
+    for graph in exported.outputs:
+        with zipfile.ZipFile(exported.path(tmp_path, graph)) as program:
+            assert not any(b'.py", line' in program.read(part) for part in program.namelist())
+
+
+def assert_sees(in_torch: TorchRuntime, folder: Path, engine: str) -> None:
     exported = read_card(folder)
     runtime = engine_of(engine, folder, exported)
     config = parse(exported.config)
@@ -152,7 +181,11 @@ def predictions(tracker: SiameseTracker) -> list[Prediction]:
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_shipped_graphs_track_as_torch_does(model: str, runtime: builder.RuntimeName) -> None:
     wanted = predictions(load_tracker(model, "cpu", runtime="torch"))
-    for ours, theirs in zip(predictions(load_tracker(model, "cpu", runtime=runtime)), wanted, strict=True):
+    assert_close_tracks(predictions(load_tracker(model, "cpu", runtime=runtime)), wanted)
+
+
+def assert_close_tracks(found: list[Prediction], wanted: list[Prediction]) -> None:
+    for ours, theirs in zip(found, wanted, strict=True):
         # The tolerance of half precision: decisions, not digits.
         assert np.hypot(ours.box.cx - theirs.box.cx, ours.box.cy - theirs.box.cy) < 1
         assert ours.box.w == pytest.approx(theirs.box.w, rel=0.03)
@@ -234,7 +267,7 @@ def test_model_without_graphs_says_how_to_get_them() -> None:
         load_tracker(weights, "cpu", runtime="onnx")
     with pytest.raises(ValueError, match="unknown runtime 'tpu'; use one of auto, torch, onnx, openvino"):
         load_tracker(weights, "cpu", runtime="tpu")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="onnx runs on the CPU, not on 'cuda'"):
+    with pytest.raises(ValueError, match="onnx runs exported graphs on the CPU, not on 'cuda'"):
         load_tracker("mobilenetv3_online", "cuda", runtime="onnx")
 
 
@@ -244,6 +277,48 @@ def test_folder_of_graphs_is_taken_where_there_is_a_gpu_too(folder: Path, monkey
     assert builder.choose_runtime("mobilenetv3_online", "auto", "auto") == "torch"
     with pytest.raises(ValueError, match="holds exported graphs, which torch does not run"):
         load_tracker(folder, "cpu", runtime="torch")
+
+
+@pytest.mark.parametrize(("to", "others"), [("openvino", ("onnx", "torch")), ("torch", ("onnx", "openvino"))])
+def test_every_form_tracks_as_torch_does(to: str, others: tuple[builder.RuntimeName, ...], tmp_path: Path) -> None:
+    assert main(["export", "siamrpn_mobile", "--to", to, "--out", str(tmp_path)]) == 0
+    wanted = predictions(load_tracker("siamrpn_mobile", "cpu", runtime="torch"))
+    assert builder.choose_runtime(tmp_path, "cpu", "auto") == to
+    assert_close_tracks(predictions(load_tracker(tmp_path, "cpu")), wanted)
+    assert model_digest(str(tmp_path), to) == digest(tmp_path / CARD)
+    for other in others:
+        with pytest.raises(ValueError, match=f"holds exported graphs, which {other} does not run; use {to}"):
+            load_tracker(tmp_path, "cpu", runtime=other)
+    changed = sorted(tmp_path.glob("backbone.*"))[0]  # of OpenVINO's two files the one with the weights
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    with pytest.raises(ValueError, match=rf"{changed.name}.* was changed after it was written"):
+        load_tracker(tmp_path, "cpu")
+    changed.unlink()
+    with pytest.raises(ValueError, match=f"{changed.name} is missing"):
+        load_tracker(tmp_path, "cpu")
+
+
+def test_graphs_in_the_form_of_openvino_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = {"images": np.stack(crops(1, 241))}
+    monkeypatch.setitem(openvino_files._TOLERANCES, "float32", -1.0)
+    with pytest.raises(ValueError, match="the graph backbone in OpenVINO's form is off by"):
+        to_openvino(folder, folder / "out", half=True, examples={"backbone": images})
+    assert not (folder / "out" / CARD).exists()  # what failed is no model
+
+
+def test_programs_have_no_other_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (["--half"], ["--int8", str(tmp_path)]):
+        assert main(["export", "mobilenetv3_online", "--to", "torch", "--out", str(tmp_path / "out"), *option]) == 2
+        assert option[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_graphs_of_a_kind_that_is_none_are_refused(folder: Path) -> None:
+    card = json.loads((folder / CARD).read_text())
+    assert Exported(**{**card, "kind": "onnx"}).kind == read_card(folder).kind  # cards of before have no kind
+    (folder / CARD).write_text(json.dumps(card | {"kind": "tflite"}))
+    with pytest.raises(ValueError, match=r"model.json is of graphs of another kind, 'tflite'; export the model again"):
+        load_tracker(folder, "cpu")
 
 
 def test_unknown_model_is_that_without_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:

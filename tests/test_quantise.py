@@ -12,6 +12,7 @@ from tracker import quantise as quantise_module
 from tracker.export import export
 from tracker.exported import read_card
 from tracker.geometry import Box
+from tracker.openvino_files import to_openvino
 from tracker.quantise import quantise
 
 
@@ -43,8 +44,9 @@ def test_backbone_in_8_bits_sees_almost_the_same_and_is_smaller(tmp_path: Path) 
     pictures = [paint(Box(128, 128, 60, 60))[:240, :240]]
     pictures = [cv2.resize(picture, (255, 255)) for picture in pictures]
     wanted = engine_of("onnx", tmp_path / "whole", whole).see(pictures, ()).maps
-    for engine in ("onnx", "openvino"):
-        runtime = engine_of(engine, tmp_path / "small", small)
+    files = to_openvino(tmp_path / "small", tmp_path / "files", half=False, examples={})
+    for engine, name, card in (("onnx", "small", small), ("openvino", "small", small), ("openvino", "files", files)):
+        runtime = engine_of(engine, tmp_path / name, card)
         found = runtime.see(pictures, ()).maps
         error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
         assert 1e-4 < error < 0.1  # it is quantised, and little is lost

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tracker.batch_video import PART, Outcome, Recipe
-from tracker.exported import CARD, digest
+from tracker.exported import digest
 from tracker.loop import AnyTracker
 from tracker.manifest import VideoJob
 from tracker.whole_file import write_whole
-from tracker.zoo import find_graphs, find_weights
+from tracker.zoo import find_file
 
 COLUMNS = ("name", "status", "frames", "lost_frames", "seconds", "error", "row")
 RESULTS = "results.csv"
@@ -56,8 +56,7 @@ def _told(value: str | Sequence[str]) -> str:
 
 def model_digest(model: str | None, runtime: str) -> str:
     """Return what tells that a model was changed. Raises ValueError naming what is no model."""
-    graphs = None if runtime == "torch" else find_graphs(model)
-    return digest(graphs / CARD if graphs is not None else find_weights(model))
+    return digest(find_file(model, runtime))
 
 
 class BatchFolder:

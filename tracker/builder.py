@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from tracker.certainty import Certainty
 from tracker.config import Config, parse
 from tracker.decode import ResponsePyramid
-from tracker.exported import read_card
+from tracker.exported import RUNTIMES, Exported, read_card
 from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
 from tracker.recovery import Recovery
 from tracker.refinement import Refinement
@@ -66,31 +66,40 @@ def load_runtime(
         raise ValueError(f"threads must be at least 1, got {threads}")
     graphs = find_graphs(name_or_path)
     chosen = choose_runtime(name_or_path, device, runtime)
-    if chosen == "torch":
+    if chosen == "torch" and not _is_folder(graphs, name_or_path):
         return _load_in_torch(name_or_path, device, overrides, threads)
     if graphs is None:
         raise ValueError(
             f"{chosen} needs exported graphs, and {str(name_or_path)!r} has none: siamtrack export makes them"
         )
     if device not in ("auto", "cpu"):
-        raise ValueError(f"{chosen} runs on the CPU, not on {device!r}; use --runtime torch")
-    return _load_graphs(graphs, chosen, overrides, threads or 1)
+        raise ValueError(
+            f"{chosen} runs exported graphs on the CPU, not on {device!r}; use the weights and --runtime torch"
+        )
+    return _load_graphs(graphs, chosen, overrides, threads)
 
 
 def choose_runtime(name_or_path: str | Path | None, device: str, runtime: RuntimeName) -> str:
     """Return the runtime that `load_tracker` takes: the one asked for, or what "auto" stands for.
 
-    Raises ValueError for one that is unknown, and for torch where there are graphs alone.
+    Raises ValueError for one that is unknown, and for one that does not run the graphs of a folder.
     """
     if runtime not in get_args(RuntimeName):
         raise ValueError(f"unknown runtime {runtime!r}; use one of {', '.join(get_args(RuntimeName))}")
     graphs = find_graphs(name_or_path)
-    graphs_alone = graphs is not None and graphs == Path(name_or_path or "")
-    if runtime != "auto":
-        if runtime == "torch" and graphs_alone:
-            raise ValueError(f"{graphs} holds exported graphs, which torch does not run; use onnx or openvino")
-        return runtime
-    return _choose(graphs, "cpu" if graphs_alone and device == "auto" else device)
+    if graphs is None or not _is_folder(graphs, name_or_path):
+        return runtime if runtime != "auto" else _choose(graphs, device)
+    able = RUNTIMES[read_card(graphs).kind]
+    if runtime == "auto":
+        return _installed(able) or able[0]
+    if runtime not in able:
+        raise ValueError(f"{graphs} holds exported graphs, which {runtime} does not run; use {' or '.join(able)}")
+    return runtime
+
+
+def _is_folder(graphs: Path | None, name_or_path: str | Path | None) -> bool:
+    """Return whether graphs were asked for by their folder: there are no weights beside them then."""
+    return graphs is not None and graphs == Path(name_or_path or "")
 
 
 def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
@@ -120,7 +129,7 @@ def _load_in_torch(
     return Loaded(runtime, config, read_model_card(weights).metrics)
 
 
-def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int) -> Loaded:
+def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int | None) -> Loaded:
     exported = read_card(folder)
     whole, config = parse(exported.config), parse(exported.config, overrides)
     if config.online is not None and config.fine_weight != exported.fine_weight:
@@ -140,18 +149,38 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
     ):
         if asked != made:
             raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use --runtime torch")
-    engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
-    _log.info("%s: %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
+    if engine_name != "torch":
+        threads = threads or 1
+    engine = _engine(engine_name, folder, exported, threads)
+    _log.info("%s: %s, %s, %s threads", config.description, engine_name, engine.precision, threads or "torch's")
     return Loaded(GraphRuntime(engine, exported), config, exported.metrics)
 
 
+def _engine(name: str, folder: Path, exported: Exported, threads: int | None) -> Engine:
+    if name != "torch":
+        return (OnnxEngine if name == "onnx" else OpenVinoEngine)(folder, exported, threads or 1)
+    if find_spec("torch") is None:
+        raise ValueError("torch is not installed: pip install 'siamtrack[torch]'")
+    import torch
+
+    from tracker.runtime_programs import ProgramEngine
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return ProgramEngine(folder, exported)
+
+
 def _choose(graphs: Path | None, device: str) -> str:
-    """Return the runtime that "auto" stands for."""
+    """Return the runtime that "auto" stands for, where there are weights."""
     if graphs is None or device not in ("auto", "cpu"):
         return "torch"
     if device == "auto" and _sees_cuda():
         return "torch"
-    return next((name for name in ("openvino", "onnx") if find_spec(_MODULES[name]) is not None), "torch")
+    return _installed(RUNTIMES["onnx"]) or "torch"
+
+
+def _installed(runtimes: Sequence[str]) -> str | None:
+    return next((name for name in runtimes if find_spec(_MODULES[name]) is not None), None)
 
 
 def _sees_cuda() -> bool:

@@ -105,13 +105,9 @@ def _model_file(model: str) -> Path | None:
 
 def _check_weights(benchmark: "Benchmark", model: str, runtime: str) -> None:
     """Raise ValueError if the records in the results folder were made with other weights, or in another runtime."""
-    from tracker.exported import CARD
-    from tracker.zoo import find_graphs, find_weights
+    from tracker.zoo import find_file
 
-    graphs = None if runtime == "torch" else find_graphs(model)
-    # A card of graphs holds their hashes; for a name that is unknown the last of these raises.
-    file = graphs / CARD if graphs is not None else _model_file(model) or find_weights(model)
-    digest = f"{runtime} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    digest = f"{runtime} {hashlib.sha256(find_file(model, runtime).read_bytes()).hexdigest()}"
     note = benchmark.report_folder / "weights.sha256"
     if note.is_file() and note.read_text().strip() != digest:
         raise ValueError(

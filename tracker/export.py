@@ -3,7 +3,9 @@
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +19,8 @@ from tracker.models.graphs import BackboneGraph, CodeGraph, EmbeddingGraph, Head
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.windows import REFINER_CELLS
 from tracker.pooling import POOLED_CELLS
-from tracker.runtime_graphs import OnnxEngine
+from tracker.runtime_graphs import Engine, OnnxEngine
+from tracker.runtime_programs import ProgramEngine
 
 _TOLERANCE = 1e-4  # of the largest answer: the graphs sum in another order, layer after layer
 _HALF_TOLERANCE = 1e-2  # the same where weights are rounded to 11 bits
@@ -33,40 +36,45 @@ def export(
     provenance: Mapping[str, str],
     metrics: Mapping[str, float],
     half: bool = False,
+    kind: Literal["onnx", "torch"] = "onnx",
 ) -> Exported:
     """Write the graphs of a network in evaluation mode, BatchNorm folded in, float32, and their card into a folder.
 
     text: the configuration as TOML. provenance, metrics: those of the weight file. half: store the weights in half
-    precision; the graphs compute as before. Raises ValueError where a graph does not see what the network sees in
-    torch, or where what exports is not installed.
+    precision; the graphs compute as before. kind: as ONNX, or as programs of `torch.export`. Raises ValueError where a
+    graph does not see what the network sees in torch, where what exports is not installed, and for programs in half
+    precision.
     """
+    if half and kind == "torch":
+        raise ValueError("programs of torch keep their weights as they are: --half is for onnx and openvino")
     config = parse(text)
     out.mkdir(parents=True, exist_ok=True)
-    graphs, outputs = {}, {}
-    for name, module, inputs in _parts(network, config):
-        path = out / f"{name}.onnx"
-        _write(module, inputs, path)
-        _forget_sources(path)
-        if half:
-            _halve(path)
-        graphs[name], outputs[name] = (module, inputs), module.outputs
-    hashes = {name: digest(out / f"{name}.onnx") for name in graphs}
-    facts = {**provenance, "siamtrack": __version__, "torch": torch.__version__}
     exported = Exported(
         config=text,
         stride=network.stride,
         fine_weight=config.fine_weight,
         bears_bfloat16=network.bears_bfloat16,
-        outputs=outputs,
-        provenance=facts,
-        sha256=hashes,
+        outputs={},
+        provenance={**provenance, "siamtrack": __version__, "torch": torch.__version__},
+        sha256={},
         metrics=dict(metrics),
+        kind=kind,
     )
-    engine = OnnxEngine(out, exported, threads=1)
-    for name, (module, inputs) in graphs.items():
+    parts = _parts(network, config)
+    for name, module, inputs in parts:
+        _write(module, inputs, exported.path(out, name), half)
+    hashes = {name: digest(exported.path(out, name)) for name, *_ in parts}
+    exported = replace(exported, outputs={name: module.outputs for name, module, _ in parts}, sha256=hashes)
+    engine = OnnxEngine(out, exported, threads=1) if kind == "onnx" else ProgramEngine(out, exported)
+    for name, module, inputs in parts:
         _compare(engine, name, (module, inputs), _HALF_TOLERANCE if half else _TOLERANCE)
     write_card(out, exported)  # last: without it the folder is no model
     return exported
+
+
+def examples(network: SiameseNetwork, config: Config) -> dict[str, dict[str, np.ndarray]]:
+    """Return inputs of each graph of a network."""
+    return {name: {key: value.numpy() for key, value in inputs.items()} for name, _, inputs in _parts(network, config)}
 
 
 Graph = BackboneGraph | CodeGraph | HeadGraph | EmbeddingGraph | RefinerGraph
@@ -119,29 +127,47 @@ def _pictures(side: int) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def _write(module: Graph, inputs: dict[str, Tensor], path: Path) -> None:
-    try:
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        raise ValueError("the exporter is not installed: pip install 'siamtrack[export]'") from error
+def _write(module: Graph, inputs: dict[str, Tensor], path: Path, half: bool) -> None:
+    """Write a graph as the ending of its file says."""
     dynamic = torch.export.Dim.DYNAMIC
     axes: list[object] = [{0: dynamic, 1: dynamic, 2: dynamic} if name == "images" else {0: dynamic} for name in inputs]
     if isinstance(module, HeadGraph):  # its code is a variable number of inputs: one axis more around them
         axes = [*axes[:2], tuple(axes[2:])]
+    given = tuple(value.clone() for value in inputs.values())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own making
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            module,
-            tuple(value.clone() for value in inputs.values()),
-            str(path),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            dynamic_shapes=tuple(axes),
-            input_names=list(inputs),
-            output_names=list(module.outputs),
-        )
+        warnings.simplefilter("ignore")  # of the exporters' own making
+        if path.suffix == ".pt2":
+            program = torch.export.export(module, given, dynamic_shapes=tuple(axes), strict=True)
+            for node in program.graph.nodes:
+                node.meta.pop("stack_trace", None)  # it names files of this machine
+            torch.export.save(program, path)
+            return
+        _write_onnx(module, (given, list(inputs)), tuple(axes), path)
+    _forget_sources(path)
+    if half:
+        _halve(path)
+
+
+def _write_onnx(
+    module: Graph, inputs: tuple[tuple[Tensor, ...], list[str]], axes: tuple[object, ...], path: Path
+) -> None:
+    try:
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        raise ValueError("the exporter is not installed: pip install 'siamtrack[export]'") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    given, names = inputs
+    torch.onnx.export(
+        module,
+        given,
+        str(path),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        dynamic_shapes=axes,
+        input_names=names,
+        output_names=list(module.outputs),
+    )
 
 
 def _forget_sources(path: Path) -> None:
@@ -176,7 +202,7 @@ def _halve(path: Path) -> None:
 
 
 @torch.inference_mode()
-def _compare(engine: OnnxEngine, name: str, part: "tuple[nn.Module, dict[str, Tensor]]", tolerance: float) -> None:
+def _compare(engine: Engine, name: str, part: "tuple[nn.Module, dict[str, Tensor]]", tolerance: float) -> None:
     module, inputs = part
     found = engine.run(name, {key: value.numpy() for key, value in inputs.items()})
     wanted: Sequence[Tensor] = module(*inputs.values())

@@ -1,4 +1,4 @@
-"""A model exported as graphs: a folder of ONNX files, and `model.json` with their hashes and what they are."""
+"""A model exported as graphs: a folder of files, and `model.json` with their hashes and what they are."""
 
 import hashlib
 import json
@@ -9,6 +9,9 @@ from pathlib import Path
 FORMAT = "siamtrack-graphs-1"
 CARD = "model.json"
 BACKBONE, CODE, HEAD, EMBEDDING, REFINER = "backbone", "code", "head", "embedding", "refiner"
+# How a graph may be written: the endings of its files, and what runs it, the fastest first.
+ENDINGS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch": (".pt2",)}
+RUNTIMES = {"onnx": ("openvino", "onnx"), "openvino": ("openvino",), "torch": ("torch",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,26 @@ class Exported:
     precision: str = "float32"  # of the graphs' convolutions; "int8" where they were quantised
     metrics: Mapping[str, float] = field(default_factory=dict)  # as the weight file has them
     format: str = FORMAT
+    kind: str = "onnx"  # of the graphs' files, see `ENDINGS`
 
     def path(self, folder: Path, graph: str) -> Path:
-        """Return the file of a graph."""
-        return folder / f"{graph}.onnx"
+        """Return the file of a graph that runtimes are given."""
+        return self.files(folder, graph)[0]
+
+    def files(self, folder: Path, graph: str) -> list[Path]:
+        """Return all files of a graph."""
+        return [folder / f"{graph}{ending}" for ending in ENDINGS[self.kind]]
+
+    def inputs(self, graph: str) -> tuple[str, ...]:
+        """Return the names of what a graph takes, in their order; an ONNX graph leaves out what it has no use for."""
+        codes = self.outputs.get(CODE, ())
+        return {
+            BACKBONE: ("images",),
+            CODE: ("deep", "object_wh"),
+            HEAD: ("deep", "fine", *codes),
+            EMBEDDING: ("pooled",),
+            REFINER: ("template", "window"),
+        }[graph]
 
 
 def write_card(folder: Path, exported: Exported) -> None:
@@ -50,17 +69,21 @@ def read_card(folder: Path) -> Exported:
         exported = Exported(**{**read, "outputs": {name: tuple(names) for name, names in read["outputs"].items()}})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{card} does not say what it should ({error}); export the model again") from error
+    if exported.kind not in ENDINGS:
+        raise ValueError(f"{card} is of graphs of another kind, {exported.kind!r}; export the model again")
     if exported.sha256.keys() != exported.outputs.keys():
         raise ValueError(f"{card} has no hash of each graph; export the model again")
     for graph, claimed in exported.sha256.items():
-        path = exported.path(folder, graph)
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; export the model again")
-        if digest(path) != claimed:
-            raise ValueError(f"{path} was changed after it was written (sha256 differs); export the model again")
+        files = exported.files(folder, graph)
+        missing = next((path for path in files if not path.is_file()), None)
+        if missing is not None:
+            raise ValueError(f"{missing} is missing; export the model again")
+        if digest(*files) != claimed:
+            names = " or ".join(map(str, files))
+            raise ValueError(f"{names} was changed after it was written (sha256 differs); export the model again")
     return exported
 
 
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest(*paths: Path) -> str:
+    """Return the sha256 of files, one after the other."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()

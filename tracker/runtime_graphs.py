@@ -1,6 +1,6 @@
 """Run an exported model in ONNX Runtime or OpenVINO, without torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -91,11 +91,20 @@ def kept(exported: Exported) -> tuple[str, ...]:
     return tuple(name for name in (*KEPT, *fine) if name in exported.outputs[BACKBONE])
 
 
+def search_in_two(
+    run: Callable[[str, Inputs], list[Array]], exported: Exported, images: np.ndarray[Any, Any], code: Inputs
+) -> list[Array]:
+    """Return what `Engine.search` does, of an engine that has backbone and head as two graphs."""
+    features = dict(zip(exported.outputs[BACKBONE], run(BACKBONE, {"images": images}), strict=True))
+    return [*(features[name] for name in kept(exported)), *run(HEAD, {**features, **code})]
+
+
 class OnnxEngine:
     """Run graphs in ONNX Runtime."""
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         """Load all graphs. Raises ValueError where ONNX Runtime is not installed."""
+        self._exported = exported
         try:
             import onnxruntime
         except ImportError as error:
@@ -113,21 +122,19 @@ class OnnxEngine:
             for graph in exported.outputs
         }
         self.precision = exported.precision
-        self._names, self._kept = exported.outputs[BACKBONE], kept(exported)
-        self.inputs = {
+        self._inputs = {
             graph: {given.name for given in session.get_inputs()} for graph, session in self._sessions.items()
         }
 
     def run(self, graph: str, inputs: Inputs) -> list[Array]:
         """Return the outputs of a graph, see `Engine`."""
-        wanted = {name: value for name, value in inputs.items() if name in self.inputs[graph]}
+        wanted = {name: value for name, value in inputs.items() if name in self._inputs[graph]}
         found: list[Array] = self._sessions[graph].run(None, wanted)
         return found
 
     def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
         """Return features and answers, see `Engine`."""
-        features = dict(zip(self._names, self.run(BACKBONE, {"images": images}), strict=True))
-        return [*(features[name] for name in self._kept), *self.run(HEAD, {**features, **code})]
+        return search_in_two(self.run, self._exported, images, code)
 
 
 @cache

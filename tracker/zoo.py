@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from tracker.config import parse
+from tracker.exported import CARD
 
 DEFAULT_MODEL = "siamrpn_mobile"
 WEIGHT_FORMAT = "siamtrack-1"
@@ -73,6 +74,17 @@ def find_graphs(name_or_path: str | Path | None) -> Path | None:
         return by_name
     path = Path(name_or_path or DEFAULT_MODEL)
     return path if path.is_dir() else None
+
+
+def find_file(name_or_path: str | Path | None, runtime: str) -> Path:
+    """Return the file that tells a model from others: its weights or, where a runtime takes them, its graphs' card.
+
+    Raises ValueError naming what is no model and no file.
+    """
+    graphs = find_graphs(name_or_path)
+    if graphs is not None and (runtime != "torch" or graphs == Path(name_or_path or "")):
+        return graphs / CARD
+    return find_weights(name_or_path)
 
 
 def read_model_card(path: Path) -> ModelCard:

@@ -20,7 +20,7 @@ from tracker.evaluation import read_frame
 from tracker.interface import Frame, Tracker
 from tracker.metrics import average_overlap, success_auc
 from tracker.toml_tree import to_toml
-from tracker.zoo import find_graphs, find_weights
+from tracker.zoo import find_file
 
 KINDS = ("whole", "starts")
 Scores = dict[str, dict[str, tuple[float, float]]]  # by group and kind: success AUC and mean overlap
@@ -72,12 +72,8 @@ def data_print(groups: Items[Group]) -> str:
 
 def model_print(model: str, runtime: RuntimeName) -> str:
     """Return what tells a model from others: a short hash of its weights or, where they run, its graphs."""
-    graphs = None if choose_runtime(model, "cpu", runtime) == "torch" else find_graphs(model)
-    files = [find_weights(model)] if graphs is None else sorted(path for path in graphs.iterdir() if path.is_file())
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    file = find_file(model, choose_runtime(model, "cpu", runtime))  # a card of graphs holds their hashes
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def code_print() -> str:

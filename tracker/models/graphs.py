@@ -47,17 +47,17 @@ class CodeGraph(nn.Module):
 
     def __init__(self, network: SiameseNetwork) -> None:
         super().__init__()
-        self.network = network
-        self.outputs = ("template",) if network.anchor_head is None else network.anchor_head.code_fields
+        self.head = network.anchor_head
+        self.stride = network.stride
+        self.outputs = ("template",) if self.head is None else self.head.code_fields
 
     def forward(self, deep: Tensor, size_wh: Tensor) -> tuple[Tensor, ...]:
         """Return the code of deep features (N, C, h, h), in whose middle lie objects of size_wh (N, 2), crop pixels."""
-        head = self.network.anchor_head
         deep = deep + 0 * size_wh.sum()  # an input that is used nowhere would not be part of the graph
-        if head is None:
+        if self.head is None:
             return (deep,)
         box_uvwh = torch.cat([torch.zeros_like(size_wh), size_wh], dim=1)
-        return tuple(part.float() for part in head.encode(deep, box_uvwh, self.network.stride))
+        return tuple(part.float() for part in self.head.encode(deep, box_uvwh, self.stride))
 
 
 class HeadGraph(nn.Module):
@@ -65,18 +65,19 @@ class HeadGraph(nn.Module):
 
     def __init__(self, network: SiameseNetwork) -> None:
         super().__init__()
-        self.network = network
-        self.outputs = ("scores",) if network.anchor_head is None else ("scores", "boxes")
+        self.anchors = network.anchor_head
+        self.siamfc = network.head if self.anchors is None else None
+        self.outputs = ("scores",) if self.anchors is None else ("scores", "boxes")
 
     def forward(self, deep: Tensor, fine: Tensor, *code: Tensor) -> tuple[Tensor, ...]:
         """Return scores (N, a, a) and, from an anchor head, boxes (N, 4, a, a): see `tracker.runtime.Seen`.
 
         A code of batch 1 serves all crops.
         """
-        head = self.network.anchor_head
-        if head is None:
-            return (self.network(code[0], deep)[:, 0],)
-        return head.propose(code, Features(fine, deep))
+        if self.anchors is not None:
+            return self.anchors.propose(code, Features(fine, deep))
+        assert self.siamfc is not None
+        return (self.siamfc(code[0].float(), deep.float())[:, 0],)
 
 
 class EmbeddingGraph(nn.Module):
