@@ -7,9 +7,9 @@ turns, a stretch of frames each, so that whatever slows the machine slows all; t
 is not counted: as in any video but the shortest, most frames are not the first ones, of which ours learn each.
 "update" is all of it, crop to box; "of Nano" is the median over that of OpenCV's TrackerNano in the same run. AUC is
 the success AUC on the OTB seven that is written in the weight file: that of the graphs that ship, whatever the
-runtime; peers' were measured with `python -m benchmarks.development --peer NAME`. CSRT, KCF and MOSSE need opencv-
-contrib-python, TrackerNano and TrackerVit their ONNX files, see benchmarks/peers.py; what is not there is left out,
-with a line that says so.
+runtime; peers' were measured with `python -m benchmarks.development --peer NAME`. CSRT, KCF and MOSSE need
+opencv-contrib-python, TrackerNano and TrackerVit their ONNX files, see benchmarks/peers.py; what is not there is left
+out, with a line that says so. A tracker whose overlap is low has lost the object, and may do less work then.
 """
 
 import argparse

@@ -91,7 +91,7 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
         if isinstance(localiser, RPNLocaliser):
             head = [(network.head, "forward", HEAD)]
         elif isinstance(localiser, ScaleSearchLocaliser):
-            head = [(network, "forward", CORRELATION)]
+            head = [(network.head, "forward", CORRELATION)]
     places += head
     if isinstance(localiser, OnlineLocaliser):
         return [*places, *learning(localiser.place), (localiser, "locate", PEAK), *correcting(localiser.box)]

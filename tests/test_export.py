@@ -8,6 +8,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from tracker.runtime_programs import ProgramEngine
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 from tracker.toml_tree import to_toml
+from tracker.zoo import find_file, find_graphs
 
 ROOT = Path(__file__).parent.parent
 # "+ neck": with a part that the online filter was trained to read
@@ -103,7 +105,7 @@ def test_programs_see_what_torch_sees(model: str, tmp_path: Path) -> None:
     assert_sees(TorchRuntime(network, exported.fine_weight, "fine" in kept(exported)), tmp_path, "torch")
     for graph in exported.outputs:
         with zipfile.ZipFile(exported.path(tmp_path, graph)) as program:
-            assert not any(b'.py", line' in program.read(part) for part in program.namelist())
+            assert not any(b".py" in program.read(part) for part in program.namelist())  # of this machine
 
 
 def assert_sees(in_torch: TorchRuntime, folder: Path, engine: str) -> None:
@@ -247,8 +249,9 @@ def test_graphs_of_another_version_are_refused(folder: Path) -> None:
 
 
 def test_setting_that_is_part_of_the_graph_cannot_be_changed(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"online.fine_weight = 1.0, not 0.5; use --runtime torch, or export"):
-        load_tracker(folder, "cpu", ["online.fine_weight=0.5"], runtime="onnx")
+    for model, way in ((folder, "the weights it was exported from"), ("mobilenetv3_online", "--runtime torch")):
+        with pytest.raises(ValueError, match=rf"online.fine_weight = 1.0, not 0.5; use {way}, or export"):
+            load_tracker(model, "cpu", ["online.fine_weight=0.5"], runtime="onnx")
     assert load_tracker(folder, "cpu", ["online.gate=0.6"], runtime="onnx").localiser.config.gate == 0.6
 
 
@@ -267,7 +270,7 @@ def test_model_without_graphs_says_how_to_get_them() -> None:
         load_tracker(weights, "cpu", runtime="onnx")
     with pytest.raises(ValueError, match="unknown runtime 'tpu'; use one of auto, torch, onnx, openvino"):
         load_tracker(weights, "cpu", runtime="tpu")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="onnx runs exported graphs on the CPU, not on 'cuda'"):
+    with pytest.raises(ValueError, match="onnx runs on the CPU, not on 'cuda'; use --runtime torch"):
         load_tracker("mobilenetv3_online", "cuda", runtime="onnx")
 
 
@@ -279,23 +282,45 @@ def test_folder_of_graphs_is_taken_where_there_is_a_gpu_too(folder: Path, monkey
         load_tracker(folder, "cpu", runtime="torch")
 
 
-@pytest.mark.parametrize(("to", "others"), [("openvino", ("onnx", "torch")), ("torch", ("onnx", "openvino"))])
-def test_every_form_tracks_as_torch_does(to: str, others: tuple[builder.RuntimeName, ...], tmp_path: Path) -> None:
-    assert main(["export", "siamrpn_mobile", "--to", to, "--out", str(tmp_path)]) == 0
+def test_the_form_of_openvino_tracks_as_torch_does(tmp_path: Path) -> None:
+    assert main(["export", "siamrpn_mobile", "--to", "openvino", "--out", str(tmp_path)]) == 0
     wanted = predictions(load_tracker("siamrpn_mobile", "cpu", runtime="torch"))
-    assert builder.choose_runtime(tmp_path, "cpu", "auto") == to
+    assert builder.choose_runtime(tmp_path, "cpu", "auto") == "openvino"
     assert_close_tracks(predictions(load_tracker(tmp_path, "cpu")), wanted)
-    assert model_digest(str(tmp_path), to) == digest(tmp_path / CARD)
-    for other in others:
-        with pytest.raises(ValueError, match=f"holds exported graphs, which {other} does not run; use {to}"):
-            load_tracker(tmp_path, "cpu", runtime=other)
-    changed = sorted(tmp_path.glob("backbone.*"))[0]  # of OpenVINO's two files the one with the weights
+    assert model_digest(str(tmp_path), "openvino") == digest(tmp_path / CARD)
+    for other in ("onnx", "torch"):
+        with pytest.raises(ValueError, match=f"holds exported graphs, which {other} does not run; use openvino"):
+            load_tracker(tmp_path, "cpu", runtime=other)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="openvino runs on the CPU, not on 'cuda'; use the weights it was exported"):
+        load_tracker(tmp_path, "cuda")
+    changed = tmp_path / "backbone.bin"
     changed.write_bytes(changed.read_bytes() + b"\0")
-    with pytest.raises(ValueError, match=rf"{changed.name}.* was changed after it was written"):
+    with pytest.raises(ValueError, match=r"backbone.bin was changed after it was written"):
         load_tracker(tmp_path, "cpu")
     changed.unlink()
-    with pytest.raises(ValueError, match=f"{changed.name} is missing"):
+    with pytest.raises(ValueError, match=r"backbone.bin is missing"):
         load_tracker(tmp_path, "cpu")
+
+
+def test_graphs_that_run_may_be_exported_again(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "files"
+    to_openvino(folder, out, half=True, examples={})
+    running = load_tracker(out, "cpu")
+    before = predictions(running)
+    to_openvino(folder, out, half=True, examples={})  # the files that it has mapped into its memory
+    assert predictions(running) == before
+    assert sorted(path.name for path in out.iterdir()) == ["backbone.bin", "backbone.xml", CARD]
+
+
+def test_programs_track_as_torch_does_and_are_not_loaded_by_a_tracker(tmp_path: Path) -> None:
+    assert main(["export", "siamrpn_mobile", "--to", "torch", "--out", str(tmp_path)]) == 0
+    wanted = predictions(load_tracker("siamrpn_mobile", "cpu", runtime="torch"))
+    exported = read_card(tmp_path)
+    tracker = builder.assemble(engine_of("torch", tmp_path, exported), parse(exported.config))
+    assert_close_tracks(predictions(tracker), wanted)
+    for runtime in get_args(builder.RuntimeName):
+        with pytest.raises(ValueError, match="holds programs of torch for other programs; use the weights it was"):
+            load_tracker(tmp_path, "cpu", runtime=runtime)
 
 
 def test_graphs_in_the_form_of_openvino_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,10 +340,28 @@ def test_programs_have_no_other_precision(tmp_path: Path, capsys: pytest.Capture
 
 def test_graphs_of_a_kind_that_is_none_are_refused(folder: Path) -> None:
     card = json.loads((folder / CARD).read_text())
-    assert Exported(**{**card, "kind": "onnx"}).kind == read_card(folder).kind  # cards of before have no kind
-    (folder / CARD).write_text(json.dumps(card | {"kind": "tflite"}))
-    with pytest.raises(ValueError, match=r"model.json is of graphs of another kind, 'tflite'; export the model again"):
-        load_tracker(folder, "cpu")
+    for kind in ("tflite", ["onnx"]):
+        (folder / CARD).write_text(json.dumps(card | {"kind": kind}))
+        with pytest.raises(ValueError, match=r"model.json is of graphs of another kind, .*; export the model again"):
+            load_tracker(folder, "cpu")
+    del card["kind"]
+    (folder / CARD).write_text(json.dumps(card))
+    assert read_card(folder).kind == "onnx"  # as cards of before
+
+
+def test_path_that_ends_as_a_shipped_model_is_a_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = folder.rename(folder.with_name("mobilenetv3_online"))
+    monkeypatch.chdir(mine.parent)
+    shipped = ROOT / "weights" / "graphs" / "mobilenetv3_online"
+    assert find_graphs("mobilenetv3_online") == shipped and find_file("mobilenetv3_online", "onnx") == shipped / CARD
+    for path in ("./mobilenetv3_online", "mobilenetv3_online/", str(mine)):
+        found = find_graphs(path)
+        assert found is not None and found.resolve() == mine
+        with pytest.raises(ValueError, match="holds exported graphs, which torch does not run; use openvino or onnx"):
+            load_tracker(path, "cpu", runtime="torch")
+    monkeypatch.chdir(mine)
+    assert find_graphs(".") == Path() and find_graphs("..") == Path("..")
+    assert load_tracker(".", "cpu", runtime="onnx").localiser.runtime.stride == 16
 
 
 def test_unknown_model_is_that_without_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,6 +449,7 @@ def test_ctrl_c_is_survived_after_trackers_that_are_gone() -> None:
     code = """
 import os, signal
 from tracker import load_tracker
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started this may have it ignored
 first, second = (load_tracker("mobilenetv3_online", runtime="openvino") for _ in range(2))
 del first
 del second

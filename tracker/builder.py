@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from tracker.certainty import Certainty
 from tracker.config import Config, parse
 from tracker.decode import ResponsePyramid
-from tracker.exported import RUNTIMES, Exported, read_card
+from tracker.exported import RUNTIMES, read_card, read_claims
 from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser
 from tracker.recovery import Recovery
 from tracker.refinement import Refinement
@@ -66,17 +66,15 @@ def load_runtime(
         raise ValueError(f"threads must be at least 1, got {threads}")
     graphs = find_graphs(name_or_path)
     chosen = choose_runtime(name_or_path, device, runtime)
-    if chosen == "torch" and not _is_folder(graphs, name_or_path):
+    if chosen == "torch":
         return _load_in_torch(name_or_path, device, overrides, threads)
     if graphs is None:
         raise ValueError(
             f"{chosen} needs exported graphs, and {str(name_or_path)!r} has none: siamtrack export makes them"
         )
     if device not in ("auto", "cpu"):
-        raise ValueError(
-            f"{chosen} runs exported graphs on the CPU, not on {device!r}; use the weights and --runtime torch"
-        )
-    return _load_graphs(graphs, chosen, overrides, threads)
+        raise ValueError(f"{chosen} runs on the CPU, not on {device!r}; use {_torch_way(graphs, name_or_path)}")
+    return _load_graphs(graphs, (chosen, _torch_way(graphs, name_or_path)), overrides, threads or 1)
 
 
 def choose_runtime(name_or_path: str | Path | None, device: str, runtime: RuntimeName) -> str:
@@ -89,7 +87,9 @@ def choose_runtime(name_or_path: str | Path | None, device: str, runtime: Runtim
     graphs = find_graphs(name_or_path)
     if graphs is None or not _is_folder(graphs, name_or_path):
         return runtime if runtime != "auto" else _choose(graphs, device)
-    able = RUNTIMES[read_card(graphs).kind]
+    able = RUNTIMES[read_claims(graphs).kind]
+    if not able:
+        raise ValueError(f"{graphs} holds programs of torch for other programs; use the weights it was exported from")
     if runtime == "auto":
         return _installed(able) or able[0]
     if runtime not in able:
@@ -100,6 +100,11 @@ def choose_runtime(name_or_path: str | Path | None, device: str, runtime: Runtim
 def _is_folder(graphs: Path | None, name_or_path: str | Path | None) -> bool:
     """Return whether graphs were asked for by their folder: there are no weights beside them then."""
     return graphs is not None and graphs == Path(name_or_path or "")
+
+
+def _torch_way(graphs: Path, name_or_path: str | Path | None) -> str:
+    """Return how the model of these graphs runs in torch, for messages."""
+    return "the weights it was exported from" if _is_folder(graphs, name_or_path) else "--runtime torch"
 
 
 def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
@@ -129,17 +134,19 @@ def _load_in_torch(
     return Loaded(runtime, config, read_model_card(weights).metrics)
 
 
-def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int | None) -> Loaded:
+def _load_graphs(folder: Path, ways: tuple[str, str], overrides: Sequence[str], threads: int) -> Loaded:
+    """Return a network that runs as graphs. ways: the engine, and how the model runs where the graphs do not do."""
+    engine_name, otherwise = ways
     exported = read_card(folder)
     whole, config = parse(exported.config), parse(exported.config, overrides)
     if config.online is not None and config.fine_weight != exported.fine_weight:
         raise ValueError(
             f"the graphs in {folder} join features with online.fine_weight = {exported.fine_weight}, "
-            f"not {config.fine_weight}; use --runtime torch, or export the model with that setting"
+            f"not {config.fine_weight}; use {otherwise}, or export the model with that setting"
         )
     if config.corrects_boxes and not whole.corrects_boxes:
         raise ValueError(
-            f"the graphs in {folder} do not hand on the fine features that online.box reads; use --runtime torch, or "
+            f"the graphs in {folder} do not hand on the fine features that online.box reads; use {otherwise}, or "
             "export the model with that table"
         )
     for name, asked, made in (
@@ -148,26 +155,10 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
         ("crop.search_size", config.crop and config.crop.search_size, whole.crop and whole.crop.search_size),
     ):
         if asked != made:
-            raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use --runtime torch")
-    if engine_name != "torch":
-        threads = threads or 1
-    engine = _engine(engine_name, folder, exported, threads)
-    _log.info("%s: %s, %s, %s threads", config.description, engine_name, engine.precision, threads or "torch's")
+            raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use {otherwise}")
+    engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
+    _log.info("%s: %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
     return Loaded(GraphRuntime(engine, exported), config, exported.metrics)
-
-
-def _engine(name: str, folder: Path, exported: Exported, threads: int | None) -> Engine:
-    if name != "torch":
-        return (OnnxEngine if name == "onnx" else OpenVinoEngine)(folder, exported, threads or 1)
-    if find_spec("torch") is None:
-        raise ValueError("torch is not installed: pip install 'siamtrack[torch]'")
-    import torch
-
-    from tracker.runtime_programs import ProgramEngine
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return ProgramEngine(folder, exported)
 
 
 def _choose(graphs: Path | None, device: str) -> str:

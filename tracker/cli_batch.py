@@ -86,11 +86,11 @@ def _prepare(
     from tracker.batch_video import Recipe
     from tracker.builder import choose_runtime, load_tracker
     from tracker.siamese_tracker import SiameseTracker, update_many
-    from tracker.zoo import DEFAULT_MODEL
+    from tracker.zoo import DEFAULT_MODEL, shipped_weights
 
     model, device, asked = engine
     chosen = choose_runtime(model, device, cast("RuntimeName", asked))
-    name = model if model is None or not Path(model).exists() else str(Path(model).absolute())
+    name = model if model is None or shipped_weights(model) else str(Path(model).absolute())
     load = partial(
         load_tracker, name, device, overrides=tuple(settings), runtime=cast("RuntimeName", chosen), threads=1
     )

@@ -1,4 +1,4 @@
-"""`siamtrack export`: write a model as graphs that run without the code that built it, most without torch."""
+"""`siamtrack export`: write a model as graphs that run without the code that built it."""
 
 from enum import Enum
 from pathlib import Path
@@ -21,7 +21,7 @@ class Kind(str, Enum):
 
 def export_command(
     model: Annotated[str, typer.Argument(help="Model name (see `siamtrack models`) or weight file.")],
-    out: Annotated[Path, typer.Option(help="Folder for the graphs; `--model` takes it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the graphs; `--model` takes it, but not those for torch.")],
     to: Annotated[
         Kind,
         typer.Option(
@@ -46,18 +46,22 @@ def export_command(
         raise ValueError("exporting needs torch: pip install 'siamtrack[export]'")
     if int8 is not None and to is Kind.TORCH:
         raise ValueError("--int8 is for --to onnx and --to openvino")
+    if to is Kind.OPENVINO and find_spec("openvino") is None:
+        raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'")
     import torch
 
     from tracker.exported import read_card
     from tracker.network_builder import load_network
 
-    _write(model, load_network(model, "cpu", overrides or (), torch.float32), out, (to, int8, half))
+    _write(model, load_network(model, "cpu", overrides or (), torch.float32), out, to, int8, half)
     exported = read_card(out)
     size = sum(path.stat().st_size for graph in exported.outputs for path in exported.files(out, graph))
     typer.echo(f"{', '.join(exported.outputs)}: {size / 1e6:.1f} MB in {out}", err=True)
 
 
-def _write(model: str, loaded: "tuple[SiameseNetwork, Config]", out: Path, how: tuple[Kind, Path | None, bool]) -> None:
+def _write(
+    model: str, loaded: "tuple[SiameseNetwork, Config]", out: Path, to: Kind, int8: Path | None, half: bool
+) -> None:
     from tempfile import TemporaryDirectory
 
     from tracker import checkpoint
@@ -68,7 +72,6 @@ def _write(model: str, loaded: "tuple[SiameseNetwork, Config]", out: Path, how: 
     from tracker.zoo import find_weights
 
     network, config = loaded
-    to, int8, half = how
     file = checkpoint.load(find_weights(model))
     with TemporaryDirectory() as temporary:
         steps = [Path(temporary) / "whole", Path(temporary) / "int8"]  # what another step goes on from

@@ -1,4 +1,4 @@
-"""Export a model as graphs that run without torch, and check that they see what torch does."""
+"""Export a model as graphs that run without the code that built it, and check that they see what torch does."""
 
 import logging
 import warnings
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tracker import __version__
 from tracker.config import Config, parse
-from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, REFINER, Exported, digest, write_card
+from tracker.exported import BACKBONE, CARD, CODE, EMBEDDING, HEAD, REFINER, Exported, digest, write_card
 from tracker.models.embedding import EmbeddingHead
 from tracker.models.graphs import BackboneGraph, CodeGraph, EmbeddingGraph, HeadGraph, RefinerGraph
 from tracker.models.siamese import SiameseNetwork
@@ -49,6 +49,7 @@ def export(
         raise ValueError("programs of torch keep their weights as they are: --half is for onnx and openvino")
     config = parse(text)
     out.mkdir(parents=True, exist_ok=True)
+    (out / CARD).unlink(missing_ok=True)  # of an export before
     exported = Exported(
         config=text,
         stride=network.stride,
@@ -140,6 +141,7 @@ def _write(module: Graph, inputs: dict[str, Tensor], path: Path, half: bool) -> 
             program = torch.export.export(module, given, dynamic_shapes=tuple(axes), strict=True)
             for node in program.graph.nodes:
                 node.meta.pop("stack_trace", None)  # it names files of this machine
+            program.example_inputs = None
             torch.export.save(program, path)
             return
         _write_onnx(module, (given, list(inputs)), tuple(axes), path)

@@ -9,9 +9,10 @@ from pathlib import Path
 FORMAT = "siamtrack-graphs-1"
 CARD = "model.json"
 BACKBONE, CODE, HEAD, EMBEDDING, REFINER = "backbone", "code", "head", "embedding", "refiner"
-# How a graph may be written: the endings of its files, and what runs it, the fastest first.
+# How a graph may be written: the endings of its files, and what runs it here, the fastest first. Programs of torch are
+# for other programs: torch unpickles parts of them, and a model that is given must not run code.
 ENDINGS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch": (".pt2",)}
-RUNTIMES = {"onnx": ("openvino", "onnx"), "openvino": ("openvino",), "torch": ("torch",)}
+RUNTIMES = {"onnx": ("openvino", "onnx"), "openvino": ("openvino",), "torch": ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Exported:
     bears_bfloat16: bool  # whether runtimes may compute in that format
     outputs: Mapping[str, tuple[str, ...]]  # of each graph, in their order
     provenance: Mapping[str, str]
-    sha256: Mapping[str, str]  # of each graph's file
+    sha256: Mapping[str, str]  # of each graph's files, one after the other
     precision: str = "float32"  # of the graphs' convolutions; "int8" where they were quantised
     metrics: Mapping[str, float] = field(default_factory=dict)  # as the weight file has them
     format: str = FORMAT
@@ -58,6 +59,20 @@ def write_card(folder: Path, exported: Exported) -> None:
 
 def read_card(folder: Path) -> Exported:
     """Read what a folder holds and check its graphs' hashes. Raises ValueError naming the file that does not fit."""
+    exported = read_claims(folder)
+    for graph, claimed in exported.sha256.items():
+        files = exported.files(folder, graph)
+        missing = next((path for path in files if not path.is_file()), None)
+        if missing is not None:
+            raise ValueError(f"{missing} is missing; export the model again")
+        if digest(*files) != claimed:
+            names = " or ".join(map(str, files))
+            raise ValueError(f"{names} was changed after it was written (sha256 differs); export the model again")
+    return exported
+
+
+def read_claims(folder: Path) -> Exported:
+    """Read what a folder says that it holds. Raises ValueError naming the card where it cannot be read."""
     card = folder / CARD
     try:
         read = json.loads(card.read_text(encoding="utf-8"))
@@ -69,18 +84,10 @@ def read_card(folder: Path) -> Exported:
         exported = Exported(**{**read, "outputs": {name: tuple(names) for name, names in read["outputs"].items()}})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{card} does not say what it should ({error}); export the model again") from error
-    if exported.kind not in ENDINGS:
+    if exported.kind not in tuple(ENDINGS):
         raise ValueError(f"{card} is of graphs of another kind, {exported.kind!r}; export the model again")
     if exported.sha256.keys() != exported.outputs.keys():
         raise ValueError(f"{card} has no hash of each graph; export the model again")
-    for graph, claimed in exported.sha256.items():
-        files = exported.files(folder, graph)
-        missing = next((path for path in files if not path.is_file()), None)
-        if missing is not None:
-            raise ValueError(f"{missing} is missing; export the model again")
-        if digest(*files) != claimed:
-            names = " or ".join(map(str, files))
-            raise ValueError(f"{names} was changed after it was written (sha256 differs); export the model again")
     return exported
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from tracker.exported import Exported, digest, read_card, write_card
+from tracker.exported import CARD, Exported, digest, read_card, write_card
 from tracker.runtime import Array
 from tracker.runtime_graphs import Inputs, OpenVinoEngine
 
@@ -26,9 +27,14 @@ def to_openvino(source: Path, out: Path, half: bool, examples: Mapping[str, Inpu
     given = read_card(source)
     exported = replace(given, kind="openvino")
     out.mkdir(parents=True, exist_ok=True)
+    (out / CARD).unlink(missing_ok=True)  # of an export before
     for graph in given.outputs:
         model = openvino.convert_model(str(given.path(source, graph)))
-        openvino.save_model(model, str(exported.path(out, graph)), compress_to_fp16=half)
+        # A tracker that runs has the files mapped into its memory: they are replaced, not written over.
+        with TemporaryDirectory(dir=out) as beside:
+            openvino.save_model(model, str(exported.path(Path(beside), graph)), compress_to_fp16=half)
+            for path in exported.files(Path(beside), graph):
+                path.replace(out / path.name)
     hashes = {graph: digest(*exported.files(out, graph)) for graph in exported.outputs}
     exported = replace(exported, sha256=hashes, provenance={**given.provenance, "openvino": openvino.__version__})
     before, after = OpenVinoEngine(source, given, threads=1), OpenVinoEngine(out, exported, threads=1)

@@ -14,6 +14,7 @@ from tracker.interface import Frame
 from tracker.runtime import KEPT, Array, Code, Seen, stack
 
 _SEARCH = "search"  # backbone and head, as one graph
+_CORE = Lock()
 Inputs = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -142,7 +143,7 @@ def _only(core: type[Any]) -> Any:  # noqa: ANN401 - openvino.Core
     """Return the one core of this process, which stays: each gives its thread another stack for signal handlers.
 
     Where several are freed in the order in which they were made, the last one restores a stack that is gone, and the
-    next signal, such as Ctrl-C's, ends the process with a segmentation fault.
+    next signal, such as Ctrl-C's, ends the process with a segmentation fault. Called with `_CORE` held.
     """
     return core()
 
@@ -161,7 +162,8 @@ class OpenVinoEngine:
             import openvino
         except ImportError as error:
             raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'") from error
-        self._core = _only(openvino.Core)
+        with _CORE:
+            self._core = _only(openvino.Core)
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = exported.bears_bfloat16 and "BF16" in able
         rest = "bfloat16" if half else "float32"

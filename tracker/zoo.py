@@ -49,7 +49,12 @@ def find_config(name_or_path: str | Path) -> Path:
 def shipped_weights(name: str) -> Path | None:
     """Return the weight file of a model that ships, None for another name."""
     path = weights_folder() / f"{name}.safetensors"
-    return path if path.is_file() else None
+    return path if _is_name(name) and path.is_file() else None
+
+
+def _is_name(name_or_path: str) -> bool:
+    """Return whether this may be a model's name: "./NAME", "NAME/" and ".." are paths."""
+    return Path(name_or_path).name == name_or_path != ".."
 
 
 def find_weights(name_or_path: str | Path | None) -> Path:
@@ -69,8 +74,9 @@ def find_weights(name_or_path: str | Path | None) -> Path:
 
 def find_graphs(name_or_path: str | Path | None) -> Path | None:
     """Return the folder of exported graphs, of a zoo model or as it is given; None where there is none."""
-    by_name = weights_folder() / "graphs" / str(name_or_path or DEFAULT_MODEL)
-    if by_name.is_dir():
+    name = str(name_or_path or DEFAULT_MODEL)
+    by_name = weights_folder() / "graphs" / name
+    if _is_name(name) and by_name.is_dir():
         return by_name
     path = Path(name_or_path or DEFAULT_MODEL)
     return path if path.is_dir() else None

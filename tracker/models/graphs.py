@@ -77,7 +77,7 @@ class HeadGraph(nn.Module):
         if self.anchors is not None:
             return self.anchors.propose(code, Features(fine, deep))
         assert self.siamfc is not None
-        return (self.siamfc(code[0].float(), deep.float())[:, 0],)
+        return (self.siamfc(code[0], deep)[:, 0],)
 
 
 class EmbeddingGraph(nn.Module):

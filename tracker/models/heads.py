@@ -37,7 +37,7 @@ class SiamFCHead(nn.Module):
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """Return the response (N, 1, h, w) of template (N or 1, C, a, b) on search features (N, C, H, W)."""
-        return _GAIN * cross_correlation(template, search) + self.bias
+        return _GAIN * cross_correlation(template.float(), search.float()) + self.bias
 
 
 class TemplateCode(NamedTuple):

@@ -96,7 +96,7 @@ class SiameseNetwork(nn.Module):
         """Return the SiamFC head's response for template (N or 1, C, a, b) and search features (N, C, H, W)."""
         if self.head is None:
             raise RuntimeError("this network has no head")
-        output: Tensor = self.head(template.float(), search.float())
+        output: Tensor = self.head(template, search)
         return output
 
     def _features(self, normalised: Tensor) -> Features:
