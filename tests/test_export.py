@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.videos import moving
-from tracker import builder, openvino_files
+from tracker import builder, openvino_files, runtime_graphs
 from tracker.batch_folder import model_digest
 from tracker.builder import load_tracker
 from tracker.cli import main
@@ -192,6 +192,15 @@ def assert_close_tracks(found: list[Prediction], wanted: list[Prediction]) -> No
         assert np.hypot(ours.box.cx - theirs.box.cx, ours.box.cy - theirs.box.cy) < 1
         assert ours.box.w == pytest.approx(theirs.box.w, rel=0.03)
         assert ours.score == pytest.approx(theirs.score, abs=0.05)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_settings_are_read_once_and_not_in_each_frame(
+    runtime: builder.RuntimeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = load_tracker("siamrpn_mobile", "cpu", runtime=runtime)
+    monkeypatch.setattr(runtime_graphs, "parse", None)  # calling it fails
+    assert len(predictions(tracker)) == 7
 
 
 def test_targets_share_the_graphs() -> None:

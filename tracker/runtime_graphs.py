@@ -93,11 +93,17 @@ def kept(exported: Exported) -> tuple[str, ...]:
 
 
 def search_in_two(
-    run: Callable[[str, Inputs], list[Array]], exported: Exported, images: np.ndarray[Any, Any], code: Inputs
+    run: Callable[[str, Inputs], list[Array]],
+    names: tuple[Sequence[str], Sequence[str]],
+    images: np.ndarray[Any, Any],
+    code: Inputs,
 ) -> list[Array]:
-    """Return what `Engine.search` does, of an engine that has backbone and head as two graphs."""
-    features = dict(zip(exported.outputs[BACKBONE], run(BACKBONE, {"images": images}), strict=True))
-    return [*(features[name] for name in kept(exported)), *run(HEAD, {**features, **code})]
+    """Return what `Engine.search` does, of an engine that has backbone and head as two graphs.
+
+    names: of the backbone's outputs, and of those that are `kept`.
+    """
+    features = dict(zip(names[0], run(BACKBONE, {"images": images}), strict=True))
+    return [*(features[name] for name in names[1]), *run(HEAD, {**features, **code})]
 
 
 class OnnxEngine:
@@ -105,7 +111,7 @@ class OnnxEngine:
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         """Load all graphs. Raises ValueError where ONNX Runtime is not installed."""
-        self._exported = exported
+        self._names = exported.outputs[BACKBONE], kept(exported)
         try:
             import onnxruntime
         except ImportError as error:
@@ -135,7 +141,7 @@ class OnnxEngine:
 
     def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
         """Return features and answers, see `Engine`."""
-        return search_in_two(self.run, self._exported, images, code)
+        return search_in_two(self.run, self._names, images, code)
 
 
 @cache

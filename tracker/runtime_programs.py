@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tracker.exported import Exported
+from tracker.exported import BACKBONE, Exported
 from tracker.runtime import Array
-from tracker.runtime_graphs import Inputs, search_in_two
+from tracker.runtime_graphs import Inputs, kept, search_in_two
 
 
 class ProgramEngine:
@@ -19,6 +19,7 @@ class ProgramEngine:
     def __init__(self, folder: Path, exported: Exported) -> None:
         """Load all programs."""
         self._exported = exported
+        self._names = exported.outputs[BACKBONE], kept(exported)
         self._programs: dict[str, Any] = {
             graph: torch.export.load(exported.path(folder, graph)).module() for graph in exported.outputs
         }
@@ -31,4 +32,4 @@ class ProgramEngine:
 
     def search(self, images: np.ndarray[Any, Any], code: Inputs) -> list[Array]:
         """Return features and answers, see `Engine`."""
-        return search_in_two(self.run, self._exported, images, code)
+        return search_in_two(self.run, self._names, images, code)
