@@ -20,7 +20,7 @@ from tracker.rpn_localiser import RPNLocaliser
 from tracker.runtime import Runtime
 from tracker.runtime_graphs import Engine, GraphRuntime, OnnxEngine, OpenVinoEngine
 from tracker.siamese_tracker import SiameseTracker
-from tracker.zoo import find_graphs, find_weights, read_model_card
+from tracker.zoo import find_graphs, find_weights, is_folder, read_model_card
 
 if TYPE_CHECKING:
     from tracker.models.siamese import SiameseNetwork
@@ -72,9 +72,10 @@ def load_runtime(
         raise ValueError(
             f"{chosen} needs exported graphs, and {str(name_or_path)!r} has none: siamtrack export makes them"
         )
+    otherwise = "the weights it was exported from" if is_folder(name_or_path) else "--runtime torch"
     if device not in ("auto", "cpu"):
-        raise ValueError(f"{chosen} runs on the CPU, not on {device!r}; use {_torch_way(graphs, name_or_path)}")
-    return _load_graphs(graphs, (chosen, _torch_way(graphs, name_or_path)), overrides, threads or 1)
+        raise ValueError(f"{chosen} runs on the CPU, not on {device!r}; use {otherwise}")
+    return _load_graphs(graphs, chosen, overrides, threads or 1, otherwise)
 
 
 def choose_runtime(name_or_path: str | Path | None, device: str, runtime: RuntimeName) -> str:
@@ -85,7 +86,7 @@ def choose_runtime(name_or_path: str | Path | None, device: str, runtime: Runtim
     if runtime not in get_args(RuntimeName):
         raise ValueError(f"unknown runtime {runtime!r}; use one of {', '.join(get_args(RuntimeName))}")
     graphs = find_graphs(name_or_path)
-    if graphs is None or not _is_folder(graphs, name_or_path):
+    if graphs is None or not is_folder(name_or_path):
         return runtime if runtime != "auto" else _choose(graphs, device)
     able = RUNTIMES[read_claims(graphs).kind]
     if not able:
@@ -95,16 +96,6 @@ def choose_runtime(name_or_path: str | Path | None, device: str, runtime: Runtim
     if runtime not in able:
         raise ValueError(f"{graphs} holds exported graphs, which {runtime} does not run; use {' or '.join(able)}")
     return runtime
-
-
-def _is_folder(graphs: Path | None, name_or_path: str | Path | None) -> bool:
-    """Return whether graphs were asked for by their folder: there are no weights beside them then."""
-    return graphs is not None and graphs == Path(name_or_path or "")
-
-
-def _torch_way(graphs: Path, name_or_path: str | Path | None) -> str:
-    """Return how the model of these graphs runs in torch, for messages."""
-    return "the weights it was exported from" if _is_folder(graphs, name_or_path) else "--runtime torch"
 
 
 def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
@@ -134,9 +125,8 @@ def _load_in_torch(
     return Loaded(runtime, config, read_model_card(weights).metrics)
 
 
-def _load_graphs(folder: Path, ways: tuple[str, str], overrides: Sequence[str], threads: int) -> Loaded:
-    """Return a network that runs as graphs. ways: the engine, and how the model runs where the graphs do not do."""
-    engine_name, otherwise = ways
+def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threads: int, otherwise: str) -> Loaded:
+    """Return a network that runs as graphs. otherwise: how the model runs with settings that they do not bear."""
     exported = read_card(folder)
     whole, config = parse(exported.config), parse(exported.config, overrides)
     if config.online is not None and config.fine_weight != exported.fine_weight:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tracker import __version__
 from tracker.config import Config, parse
-from tracker.exported import BACKBONE, CARD, CODE, EMBEDDING, HEAD, REFINER, Exported, digest, write_card
+from tracker.exported import BACKBONE, CODE, EMBEDDING, HEAD, REFINER, Exported, begin, digest, write_card
 from tracker.models.embedding import EmbeddingHead
 from tracker.models.graphs import BackboneGraph, CodeGraph, EmbeddingGraph, HeadGraph, RefinerGraph
 from tracker.models.siamese import SiameseNetwork
@@ -48,8 +48,7 @@ def export(
     if half and kind == "torch":
         raise ValueError("programs of torch keep their weights as they are: --half is for onnx and openvino")
     config = parse(text)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CARD).unlink(missing_ok=True)  # of an export before
+    begin(out)
     exported = Exported(
         config=text,
         stride=network.stride,

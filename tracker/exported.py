@@ -51,6 +51,12 @@ class Exported:
         }[graph]
 
 
+def begin(folder: Path) -> None:
+    """Make a folder for graphs; what an export before left there is no model until its card is written again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD).unlink(missing_ok=True)
+
+
 def write_card(folder: Path, exported: Exported) -> None:
     """Write `model.json` beside the graphs."""
     text = json.dumps(asdict(exported), indent=1, sort_keys=True)

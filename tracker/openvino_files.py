@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from tracker.exported import CARD, Exported, digest, read_card, write_card
+from tracker.exported import Exported, begin, digest, read_card, write_card
 from tracker.runtime import Array
 from tracker.runtime_graphs import Inputs, OpenVinoEngine
 
@@ -26,8 +26,7 @@ def to_openvino(source: Path, out: Path, half: bool, examples: Mapping[str, Inpu
         raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'") from error
     given = read_card(source)
     exported = replace(given, kind="openvino")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CARD).unlink(missing_ok=True)  # of an export before
+    begin(out)
     for graph in given.outputs:
         model = openvino.convert_model(str(given.path(source, graph)))
         # A tracker that runs has the files mapped into its memory: they are replaced, not written over.

@@ -22,7 +22,7 @@ from tracker.builder import assemble
 from tracker.config import parse
 from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.evaluation import read_frame
-from tracker.exported import BACKBONE, CARD, digest, read_card, write_card
+from tracker.exported import BACKBONE, begin, digest, read_card, write_card
 from tracker.geometry import Box
 from tracker.runtime import Array
 from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
@@ -52,8 +52,7 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
     model = parse(exported.config).model
     stay = _STAY.get((model.backbone, model.head), ())
     crops = _watch(folder, _spread(read_tracks(data / "tracks.jsonl")))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CARD).unlink(missing_ok=True)  # of an export before
+    begin(out)
     for graph in exported.outputs:
         source, target = exported.path(folder, graph), exported.path(out, graph)
         if graph != BACKBONE:

@@ -88,9 +88,14 @@ def find_file(name_or_path: str | Path | None, runtime: str) -> Path:
     Raises ValueError naming what is no model and no file.
     """
     graphs = find_graphs(name_or_path)
-    if graphs is not None and (runtime != "torch" or graphs == Path(name_or_path or "")):
+    if graphs is not None and (runtime != "torch" or is_folder(name_or_path)):
         return graphs / CARD
     return find_weights(name_or_path)
+
+
+def is_folder(name_or_path: str | Path | None) -> bool:
+    """Return whether graphs are asked for by their folder: there are no weights beside them then."""
+    return name_or_path is not None and find_graphs(name_or_path) == Path(name_or_path)
 
 
 def read_model_card(path: Path) -> ModelCard:
