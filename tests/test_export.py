@@ -21,7 +21,7 @@ from tracker.builder import load_tracker
 from tracker.cli import main
 from tracker.config import parse
 from tracker.export import examples, export
-from tracker.exported import CARD, Exported, digest, read_card
+from tracker.exported import CARD, Exported, begin, digest, read_card
 from tracker.geometry import Box
 from tracker.interface import Prediction
 from tracker.models.backbones import fuse_batch_norm
@@ -319,6 +319,16 @@ def test_graphs_that_run_may_be_exported_again(folder: Path, tmp_path: Path) -> 
     to_openvino(folder, out, half=True, examples={})  # the files that it has mapped into its memory
     assert predictions(running) == before
     assert sorted(path.name for path in out.iterdir()) == ["backbone.bin", "backbone.xml", CARD]
+
+
+def test_export_clears_what_one_before_left_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    before, other = tmp_path / "before", tmp_path / "other"
+    to_openvino(folder, before, half=True, examples={})
+    other.mkdir()
+    for mine in (before / "notes.txt", other / "backbone.onnx"):
+        mine.write_text("mine", encoding="utf-8")
+        begin(mine.parent)
+        assert [path.name for path in mine.parent.iterdir()] == [mine.name]
 
 
 def test_programs_track_as_torch_does_and_are_not_loaded_by_a_tracker(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tracker.models.graphs import BackboneGraph, CodeGraph, EmbeddingGraph, Head
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.windows import REFINER_CELLS
 from tracker.pooling import POOLED_CELLS
-from tracker.runtime_graphs import Engine, OnnxEngine
+from tracker.runtime_graphs import Engine, OnnxEngine, difference
 from tracker.runtime_programs import ProgramEngine
 
 _TOLERANCE = 1e-4  # of the largest answer: the graphs sum in another order, layer after layer
@@ -208,6 +208,5 @@ def _compare(engine: Engine, name: str, part: "tuple[nn.Module, dict[str, Tensor
     found = engine.run(name, {key: value.numpy() for key, value in inputs.items()})
     wanted: Sequence[Tensor] = module(*inputs.values())
     for ours, theirs in zip(found, wanted, strict=True):
-        error = float(np.abs(ours - theirs.numpy()).max() / theirs.abs().max().clamp(min=1e-6))
-        if not error <= tolerance:
+        if not (error := difference(ours, theirs.numpy())) <= tolerance:
             raise ValueError(f"the graph {name} differs from torch by {error:.1e} of its largest answer")

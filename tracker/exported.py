@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 FORMAT = "siamtrack-graphs-1"
 CARD = "model.json"
-BACKBONE, CODE, HEAD, EMBEDDING, REFINER = "backbone", "code", "head", "embedding", "refiner"
+GRAPHS = BACKBONE, CODE, HEAD, EMBEDDING, REFINER = "backbone", "code", "head", "embedding", "refiner"
 # How a graph may be written: the endings of its files, and what runs it here, the fastest first. Programs of torch are
 # for other programs: torch unpickles parts of them, and a model that is given must not run code.
 ENDINGS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch": (".pt2",)}
@@ -52,9 +53,14 @@ class Exported:
 
 
 def begin(folder: Path) -> None:
-    """Make a folder for graphs; what an export before left there is no model until its card is written again."""
+    """Make a folder for graphs, without what an export before left there, its card first: the rest is no model."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CARD).unlink(missing_ok=True)
+    if not (folder / CARD).exists():
+        return
+    (folder / CARD).unlink()
+    for graph in GRAPHS:
+        for ending in chain.from_iterable(ENDINGS.values()):
+            (folder / f"{graph}{ending}").unlink(missing_ok=True)
 
 
 def write_card(folder: Path, exported: Exported) -> None:

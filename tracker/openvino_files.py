@@ -5,11 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from tracker.exported import Exported, begin, digest, read_card, write_card
 from tracker.runtime import Array
-from tracker.runtime_graphs import Inputs, OpenVinoEngine
+from tracker.runtime_graphs import Inputs, OpenVinoEngine, difference
 
 _TOLERANCES = {"float32": 1e-2, "int8": 0.1}  # of the largest answer: half precision rounds; 8 bits, up or down
 
@@ -39,8 +37,7 @@ def to_openvino(source: Path, out: Path, half: bool, examples: Mapping[str, Inpu
     before, after = OpenVinoEngine(source, given, threads=1), OpenVinoEngine(out, exported, threads=1)
     for graph, inputs in examples.items():
         for wanted, found in zip(_of(before, graph, inputs), _of(after, graph, inputs), strict=True):
-            off = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-6))
-            if not off <= _TOLERANCES[given.precision]:
+            if not (off := difference(found, wanted)) <= _TOLERANCES[given.precision]:
                 raise ValueError(f"the graph {graph} in OpenVINO's form is off by {off:.1e} of its largest answer")
     write_card(out, exported)  # last: without it the folder is no model
     return exported

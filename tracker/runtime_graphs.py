@@ -106,6 +106,11 @@ def search_in_two(
     return [*(features[name] for name in names[1]), *run(HEAD, {**features, **code})]
 
 
+def difference(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
+    """Return how far one answer is from another of its shape at most, over the largest number of the wanted one."""
+    return float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-6))
+
+
 class OnnxEngine:
     """Run graphs in ONNX Runtime."""
 
