@@ -58,7 +58,7 @@ LAYERS = (
         ),
         *("training.metric_objectives", "encoding"),
     ),
-    ("views", "runtime", "encoder_builder", "result_sheet", "data.track_pool", "data.shards", "average"),
+    ("views", "runtime", "encoder_builder", "result_sheet", "data.track_pool", "data.shards", "average", "combine"),
     (
         *(
             "online",
@@ -75,7 +75,7 @@ LAYERS = (
         ),
         *("data.track_writer", "data.videos", "data.boxed_pictures", "data.masks", "data.shard_stream"),
     ),
-    ("batch_video",),
+    ("batch_video", "models.ensemble"),
     ("data.check", "data.video_tracks", "data.pair_sheet", "data.object_views", "data.pack", "data.shard_pairs"),
     ("models.siamese", "data.layouts", "data.shard_check", "training.board", "workers", "batch_folder"),
     ("localisers", "rpn_localiser", "models.graphs", "ray_workers"),

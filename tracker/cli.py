@@ -18,7 +18,7 @@ from tracker.cli_encoder import encoder_pairs_command, encoder_train_command, ep
 from tracker.cli_eval import eval_command
 from tracker.cli_export import export_command
 from tracker.cli_track import track_command
-from tracker.cli_train import average_command, train_command, train_verifier_command
+from tracker.cli_train import average_command, combine_command, train_command, train_verifier_command
 from tracker.cli_verify import index_command, search_command, verify_command, verify_pairs_command
 
 _EXAMPLE = "Example: siamtrack track clip.mp4 --init 120,80,64,48 --save out.mp4 --boxes out.csv"
@@ -62,6 +62,7 @@ def _build_app() -> typer.Typer:
     app.command("train")(train_command)
     app.command("train-verifier")(train_verifier_command)
     app.command("average")(average_command)
+    app.command("combine")(combine_command)
     app.command("verify", epilog=_VERIFY_STATUS)(verify_command)
     app.command("verify-pairs")(verify_pairs_command)
     app.command("index")(index_command)

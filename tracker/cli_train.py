@@ -103,6 +103,27 @@ def train_verifier_command(
     typer.echo(f"the weights are in {out}", err=True)
 
 
+def combine_command(
+    config: Annotated[
+        Path, typer.Argument(help="Configuration with a table [model.second], or the name of one that ships")
+    ],
+    first: Annotated[Path, typer.Argument(help="Weight file, or name of a model, of the network it names first")],
+    second: Annotated[Path, typer.Argument(help="Weight file, or name of a model, of that of the table")],
+    out: Annotated[Path, typer.Option(help="Weight file to write; it tracks with CONFIG")],
+) -> None:
+    """Put two trained networks together: what they answer is averaged, and both are wrong less often than one.
+
+    An embedding head for both is trained afterwards, by siamtrack train-verifier.
+    """
+    if find_spec("torch") is None:
+        raise ValueError("combining needs torch: pip install 'siamtrack[torch]'")
+    from tracker.combine import combine
+    from tracker.zoo import find_config, find_weights
+
+    combine(find_config(config), find_weights(first), find_weights(second), out)
+    typer.echo(f"the weights are in {out}, without an embedding head: see siamtrack train-verifier", err=True)
+
+
 def average_command(
     first: Annotated[
         Path, typer.Argument(help="Weight file, or name of a model, such as what a fine-tuning began with")

@@ -188,6 +188,15 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondConfig:
+    """Name the parts of a second network, whose answers are averaged with the first one's (see `models.ensemble`)."""
+
+    backbone: Literal["resnet18", "mobilenetv3_small"]
+    head: Literal["rpn", "rpn_light"]
+    refiner: Literal["none", "window", "window_light"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Name the parts of the network; `network_builder` knows them."""
 
@@ -196,6 +205,17 @@ class ModelConfig:
     embedding: Literal["none", "pooled"] = "none"  # of an object, to tell it from others
     refiner: Literal["none", "window", "window_light"] = "none"  # of boxes, see `models.refiner`
     filter_channels: int = 0  # that the online filter reads, trained for it; 0: those that hold most, for each target
+    second: SecondConfig | None = None  # beside a first one that has an rpn or rpn_light head, and a refiner if it has
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The head of each network."""
+        return (self.head,) if self.second is None else (self.head, self.second.head)
+
+    @property
+    def refiners(self) -> tuple[str, ...]:
+        """The refiner of each network."""
+        return (self.refiner,) if self.second is None else (self.refiner, self.second.refiner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,18 @@
 """Turn configuration and weight files into networks, and what they are trained with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from tracker import checkpoint
-from tracker.config import Config, TrainConfig, parse
+from tracker.config import Config, SecondConfig, TrainConfig, parse
 from tracker.data.pairs import PairConfig, Pairs
 from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
 from tracker.models.embedding import EmbeddingHead
+from tracker.models.ensemble import EnsembleBackbone, EnsembleHead, EnsembleRefiner
 from tracker.models.filter_neck import FilterNeck
 from tracker.models.heads import RPNHead, RPNWidths, SiamFCHead
 from tracker.models.refiner import BoxRefiner, RefinerWidths
@@ -18,6 +20,7 @@ from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
 from tracker.training.filter_loss import FilterLoss
 from tracker.training.objectives import (
+    OVERLAP_HEADS,
     Beside,
     FilterTraining,
     features_objective,
@@ -29,9 +32,10 @@ from tracker.training.refining import RefinerTraining
 from tracker.training.teacher import TeacherTraining
 from tracker.zoo import find_weights
 
-AnyBackbone = SiamFCAlexNet | ResNet18 | MobileNetV3Small
+OneBackbone = SiamFCAlexNet | ResNet18 | MobileNetV3Small
+AnyBackbone = OneBackbone | EnsembleBackbone
 
-_BACKBONES: dict[str, type[AnyBackbone]] = {
+_BACKBONES: dict[str, type[OneBackbone]] = {
     "siamfc_alexnet": SiamFCAlexNet,
     "resnet18": ResNet18,
     "mobilenetv3_small": MobileNetV3Small,
@@ -52,11 +56,12 @@ def load_network(
 
     dtype: of the arithmetic; None: the fastest that the device computes well in.
     """
-    loaded = checkpoint.load(find_weights(name_or_path))
+    path = find_weights(name_or_path)
+    loaded = checkpoint.load(path)
     config = parse(loaded.config, overrides)
     target = _device(device)
     network = build_network(config)
-    network.load_state_dict({name: tensor.float() for name, tensor in loaded.tensors.items()})
+    network.load_state_dict(_tensors(path, loaded.tensors, embeds=config.model.embedding != "none"))
     network.eval()
     fuse_batch_norm(network)
     network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -67,21 +72,54 @@ def load_network(
     return network, config
 
 
+def _tensors(path: Path, tensors: Mapping[str, Tensor], embeds: bool) -> dict[str, Tensor]:
+    """Return the tensors of a file as they are to be loaded, an embedding head where one is asked for."""
+    chosen = {n: tensor.float() for n, tensor in tensors.items() if embeds or not n.startswith("embedding.")}
+    if embeds and not any(name.startswith("embedding.") for name in chosen):
+        raise ValueError(
+            f"{path} has no embedding head: siamtrack train-verifier makes it, model.embedding=none does without"
+        )
+    return chosen
+
+
 def build_network(config: Config) -> SiameseNetwork:
     """Return the network that a configuration names, with fresh weights."""
     model = config.model
-    backbone = _BACKBONES[model.backbone]()
-    joined = _joined_channels(backbone, config)
+    first = _BACKBONES[model.backbone]()
+    head, refiner = _head(first, config), _refiner(first, config)
+    parts = _Parts(first, head, refiner) if model.second is None else _joined(model.second, first, head, refiner)
+    joined = _joined_channels(parts.backbone, config)
     embedding = EmbeddingHead(joined) if model.embedding == "pooled" else None
     neck = FilterNeck(joined, model.filter_channels) if model.filter_channels else None
-    return SiameseNetwork(backbone, _head(backbone, config), embedding, neck, _refiner(backbone, config))
+    return SiameseNetwork(parts.backbone, parts.head, embedding, neck, parts.refiner)
 
 
-def _joined_channels(backbone: AnyBackbone | type[AnyBackbone], config: Config) -> int:
+class _Parts(NamedTuple):
+    backbone: AnyBackbone
+    head: nn.Module | None
+    refiner: BoxRefiner | EnsembleRefiner | None
+
+
+def _joined(second: SecondConfig, backbone: OneBackbone, head: nn.Module | None, refiner: BoxRefiner | None) -> _Parts:
+    """Return the parts of an ensemble of a first network, of which these are the parts, and a second one."""
+    if not isinstance(head, RPNHead):
+        raise ValueError("model.second is for a first network with the head rpn or rpn_light")
+    if (refiner is None) != (second.refiner == "none"):
+        raise ValueError("model.refiner and model.second.refiner go together: both networks have one, or none has")
+    other = _BACKBONES[second.backbone]()
+    both = EnsembleBackbone([backbone, other])
+    heads = EnsembleHead([head, RPNHead(other.channels, other.fine_channels, _RPN_HEADS[second.head])], both.widths)
+    if refiner is None:
+        return _Parts(both, heads, None)
+    fellow = BoxRefiner(other.fine_channels, other.channels, other.stride, _REFINERS[second.refiner])
+    return _Parts(both, heads, EnsembleRefiner([refiner, fellow], both.widths))
+
+
+def _joined_channels(backbone: AnyBackbone, config: Config) -> int:
     return backbone.channels + (backbone.fine_channels if config.fine_weight else 0)
 
 
-def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
+def _head(backbone: OneBackbone, config: Config) -> nn.Module | None:
     name = config.model.head
     if name == "none":
         return None
@@ -94,7 +132,7 @@ def _head(backbone: AnyBackbone, config: Config) -> nn.Module | None:
     return RPNHead(backbone.channels, backbone.fine_channels, _RPN_HEADS[name])
 
 
-def _refiner(backbone: AnyBackbone, config: Config) -> BoxRefiner | None:
+def _refiner(backbone: OneBackbone, config: Config) -> BoxRefiner | None:
     name = config.model.refiner
     if name == "none":
         if config.refine is not None:
@@ -115,21 +153,21 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
     nothing of the backbone that a teacher could teach.
     """
     assert not train.teacher or network.regressor is not None, "build_objective comes first"
-    parts = {"backbone": network.backbone, **dict(network.backbone.named_children())}
-    parts |= {"head": network.head} if network.head is not None else {}
+    parts = _freezable(network)
     for name in train.frozen:
         if name not in parts:
             raise ValueError(f"train.frozen names {name!r}; this network has {', '.join(parts)}")
-        parts[name].requires_grad_(False).eval()  # BatchNorm, too, keeps what it knows
+        for part in parts[name]:
+            part.requires_grad_(False).eval()  # BatchNorm, too, keeps what it knows
     groups = []
-    for part, lr_share in (
+    for learner, lr_share in (
         (network.backbone, train.backbone_lr),
         (network.head, 1.0),
         (network.filter_neck, 1.0),
         (network.refiner if train.refine_weight else None, 1.0),
         (network.regressor, _REGRESSOR_LR),
     ):
-        learned = [p for p in part.parameters() if p.requires_grad] if part is not None else []
+        learned = [p for p in learner.parameters() if p.requires_grad] if learner is not None else []
         patterns, levels = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
         for parameters, decay in ((patterns, train.weight_decay), (levels, 0.0)):
             if parameters:
@@ -143,6 +181,16 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
     return torch.optim.SGD(groups, lr=train.lr_start, momentum=train.momentum)
 
 
+def _freezable(network: SiameseNetwork) -> dict[str, list[nn.Module]]:
+    """Return what may be frozen, by name; a stage is that of all backbones of an ensemble that have one."""
+    backbone = network.backbone
+    parts: dict[str, list[nn.Module]] = {"backbone": [backbone]}
+    for member in backbone.members if isinstance(backbone, EnsembleBackbone) else [backbone]:
+        for name, child in member.named_children():
+            parts.setdefault(name, []).append(child)
+    return parts | ({} if network.head is None else {"head": [network.head]})
+
+
 def build_objective(
     network: SiameseNetwork, config: Config, train: TrainConfig, dtype: torch.dtype | None
 ) -> Callable[[nn.Module, Pairs], Tensor]:
@@ -153,9 +201,9 @@ def build_objective(
     but cannot be, and where there is neither a head nor a teacher.
     """
     taught = bool(train.teacher) or train.teacher_weight != 0
-    beside: list[Beside] = [_teacher_training(network, config, train)] if taught else []
+    beside: list[Beside] = [_teacher_training(network, train)] if taught else []
     if train.filter_weight:
-        if not isinstance(network.head, RPNHead):
+        if not isinstance(network.head, OVERLAP_HEADS):
             raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
         beside.append(_filter_training(network.stride, config, train))
     if train.refine_weight:
@@ -166,7 +214,7 @@ def build_objective(
         beside.append(RefinerTraining(_MOVED_BOXES, train.refine_weight))
     if beside and (network.head is None or {"backbone", "head"} <= set(train.frozen)):
         return features_objective(dtype, beside)
-    if isinstance(network.head, RPNHead):
+    if isinstance(network.head, OVERLAP_HEADS):
         return rpn_objective(network.stride, train.label_radius, train.label_share, dtype, beside)
     if isinstance(network.head, UpChannelHead):
         return up_channel_objective(dtype, beside)
@@ -175,7 +223,7 @@ def build_objective(
     return siamfc_objective(network.stride, train.label_radius, dtype, beside)
 
 
-def _teacher_training(network: SiameseNetwork, config: Config, train: TrainConfig) -> TeacherTraining:
+def _teacher_training(network: SiameseNetwork, train: TrainConfig) -> TeacherTraining:
     if not train.teacher or train.teacher_weight <= 0:
         raise ValueError("train.teacher, a model or a weight file, and train.teacher_weight, above 0, go together")
     if train.search_size % 2 == 0:
@@ -186,7 +234,8 @@ def _teacher_training(network: SiameseNetwork, config: Config, train: TrainConfi
         raise ValueError(
             f"train.teacher must be a model of stride {2 * FINE_STRIDE}, {train.teacher} has {teacher.stride}"
         )
-    own, wanted = _BACKBONES[config.model.backbone].channels, _joined_channels(_BACKBONES[its.model.backbone], its)
+    own = cast(AnyBackbone, network.backbone).channels
+    wanted = _joined_channels(cast(AnyBackbone, teacher.backbone), its)
     network.regressor = nn.Conv2d(own, wanted, 1).to(device)
     return TeacherTraining(teacher.requires_grad_(False), its.fine_weight, train.teacher_weight)
 

@@ -10,7 +10,7 @@ success AUC on the OTB seven for half a millisecond (benchmarks/experiments.md).
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tracker.builder import assemble
-from tracker.config import parse
+from tracker.config import ModelConfig, parse
 from tracker.data.tracks import ObjectTrack, read_tracks
 from tracker.evaluation import read_frame
 from tracker.exported import BACKBONE, begin, digest, read_card, write_card
@@ -31,6 +31,7 @@ from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
 # that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much. The second one of
 # siamfc_alexnet, the largest, brings 1.01 px down to .96.
 _STAY = {("resnet18", "rpn"): (1, 2), ("siamfc_alexnet", "siamfc"): (1,)}
+_STAYS = ("mobilenetv3_small",)  # as a second backbone: its features do not bear 8 bits (benchmarks/experiments.md)
 _TRACKS = 48  # of different videos, from whose first frames ranges are read
 _FEWEST = 16  # with less the ranges are those of a few things
 _CROPS = 288  # spread over all that were seen
@@ -50,7 +51,6 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
         raise ValueError("the quantiser is not installed: pip install 'siamtrack[export]'") from error
     exported = read_card(folder)
     model = parse(exported.config).model
-    stay = _STAY.get((model.backbone, model.head), ())
     crops = _watch(folder, _spread(read_tracks(data / "tracks.jsonl")))
     begin(out)
     for graph in exported.outputs:
@@ -61,14 +61,15 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
         with TemporaryDirectory() as temporary, _quiet():
             ready = Path(temporary) / "graph.onnx"
             quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
-            convolutions = [node.name for node in onnx.load(ready).graph.node if node.op_type == "Conv"]
+            # A weight is named as in the network.
+            convolutions = {node.name: node.input[1] for node in onnx.load(ready).graph.node if node.op_type == "Conv"}
             quantize_static(
                 str(ready),
                 str(target),
                 _Reader(crops),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
-                nodes_to_exclude=[convolutions[at] for at in stay],
+                nodes_to_exclude=_in_float(model, convolutions),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -79,6 +80,15 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
     index = hashlib.sha256((data / "tracks.jsonl").read_bytes()).hexdigest()
     facts = {**exported.provenance, "ranges": f"{len(crops)} crops of tracks.jsonl, sha256 {index}"}
     write_card(out, replace(exported, precision="int8", provenance=facts, sha256=hashes))
+
+
+def _in_float(model: ModelConfig, convolutions: Mapping[str, str]) -> list[str]:
+    """Return which convolutions, in their order and each with the name of its weight, stay as they are."""
+    names = [*convolutions]
+    stay = [names[at] for at in _STAY.get((model.backbone, model.head), ())]
+    if model.second is None or model.second.backbone not in _STAYS:
+        return stay
+    return stay + [name for name, weight in convolutions.items() if ".members.1." in weight]
 
 
 @contextmanager

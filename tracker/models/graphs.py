@@ -4,11 +4,14 @@ Tracking in torch runs them as they are; each is exported as one graph for other
 `BackboneGraph.outputs` and `HeadGraph.outputs`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from tracker.models.backbones import Features
+from tracker.models.ensemble import EnsembleRefiner
 from tracker.models.filter_neck import unit_samples
 from tracker.models.refiner import BoxRefiner
 from tracker.models.siamese import SiameseNetwork
@@ -36,7 +39,7 @@ class BackboneGraph(nn.Module):
         network = self.network
         features = network.features_of_pixels(images)
         fine, deep = features
-        maps = filter_maps(features, self.fine_weight)
+        maps = filter_maps(network.members(features), self.fine_weight)
         narrow = () if network.filter_neck is None else (network.filter_neck(maps),)
         outline = () if network.refiner is None else (network.refiner.outline(features),)
         return (maps, *narrow, *outline, *(() if network.head is None else (deep,)), fine)
@@ -99,7 +102,7 @@ class RefinerGraph(nn.Module):
 
     outputs = ("moves",)
 
-    def __init__(self, refiner: BoxRefiner) -> None:
+    def __init__(self, refiner: BoxRefiner | EnsembleRefiner) -> None:
         super().__init__()
         self.refiner = refiner
 
@@ -108,9 +111,13 @@ class RefinerGraph(nn.Module):
         return (self.refiner(template, window),)
 
 
-def filter_maps(features: Features, fine_weight: float) -> Tensor:
-    """Return the maps (N, C, h, w) of which the online filter reads: both together, or the deep ones alone for 0."""
-    return join(features.deep, features.fine, fine_weight) if fine_weight else features.deep
+def filter_maps(members: Sequence[Features], fine_weight: float) -> Tensor:
+    """Return the maps (N, C, h, w) of which the online filter reads, those of all members of a network.
+
+    Of each both together, or the deep ones alone for 0.
+    """
+    maps = [join(one.deep, one.fine, fine_weight) if fine_weight else one.deep for one in members]
+    return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 
 def join(deep: Tensor, fine: Tensor, fine_weight: float) -> Tensor:

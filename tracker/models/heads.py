@@ -111,8 +111,9 @@ class RPNHead(nn.Module):
         gate = 2 * torch.sigmoid(self.gate(mean))
         return TemplateCode(normalize(kernels, dim=2), inside, gate, box_uvwh[:, 2:])
 
-    def forward(self, code: TemplateCode, search: Features) -> RPNOutput:
-        """Return the maps of the code (batch N or 1) on search features (N, ...)."""
+    def forward(self, parts: tuple[Tensor, ...], search: Features) -> RPNOutput:
+        """Return the maps of the parts of a code (batch N or 1) on search features (N, ...)."""
+        code = TemplateCode(*parts)
         dtype = self.cls.weight.dtype
         neck: Tensor = self.neck(search.deep.to(dtype))
         channels = neck.shape[1]
@@ -130,9 +131,8 @@ class RPNHead(nn.Module):
 
     def propose(self, code: tuple[Tensor, ...], search: Features) -> tuple[Tensor, Tensor]:
         """Return the overlap (N, h, w) that each cell's box should have with the object, and the box (N, 4, h, w)."""
-        template = TemplateCode(*code)
-        output = self(template, search)
-        return output.cls_logits[:, 0].sigmoid(), decode(output.box_deltas, template.size_wh, FINE_STRIDE)
+        output = self(code, search)
+        return output.cls_logits[:, 0].sigmoid(), decode(output.box_deltas, TemplateCode(*code).size_wh, FINE_STRIDE)
 
 
 def _layer(channels: int, out: int, kernel: int) -> list[nn.Module]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tracker.models.backbones import Features
+from tracker.models.ensemble import EnsembleBackbone, EnsembleRefiner
 from tracker.models.heads import AnchorHead, SiamFCHead
 from tracker.models.refiner import BoxRefiner
 
@@ -46,7 +47,7 @@ class SiameseNetwork(nn.Module):
         head: nn.Module | None,
         embedding: nn.Module | None = None,
         filter_neck: nn.Module | None = None,
-        refiner: BoxRefiner | None = None,
+        refiner: BoxRefiner | EnsembleRefiner | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -72,6 +73,10 @@ class SiameseNetwork(nn.Module):
     def bears_bfloat16(self) -> bool:
         """Whether the network may run in bfloat16 without changing what a tracker decides."""
         return cast(Backbone, self.backbone).bears_bfloat16
+
+    def members(self, features: Features) -> list[Features]:
+        """Return the features of each member of an ensemble; of another network the features themselves."""
+        return self.backbone.split(features) if isinstance(self.backbone, EnsembleBackbone) else [features]
 
     def embed(self, images: Tensor) -> Tensor:
         """Return deep features (N, C, h, w) of images (N, 3, H, W)."""

@@ -11,14 +11,17 @@ from torch.nn.functional import smooth_l1_loss
 from tracker.data.pairs import Pairs
 from tracker.models import anchors
 from tracker.models.backbones import FINE_STRIDE, Features
+from tracker.models.ensemble import EnsembleHead
 from tracker.models.graphs import filter_maps
-from tracker.models.heads import RPNHead, TemplateCode
+from tracker.models.heads import RPNHead
 from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelCode, UpChannelHead
 from tracker.training.distributed import mean_over_ranks
 from tracker.training.filter_loss import FilterLoss
 from tracker.training.losses import anchor_loss, balanced_logistic_loss, generalized_iou, overlap_focal_loss
 from tracker.training.targets import anchor_labels, response_labels
+
+OVERLAP_HEADS = RPNHead, EnsembleHead  # what `rpn_objective` trains
 
 _HARDEST = 64  # negative anchors of a pair that are learned from: most of the thousands are easy
 _ANCHOR_BOX_WEIGHT = 1.2
@@ -51,7 +54,7 @@ class FilterTraining:
     def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss on the features of the searches."""
         assert network.filter_neck is not None
-        maps: Tensor = network.filter_neck(filter_maps(search.detached(), self.fine_weight))
+        maps: Tensor = network.filter_neck(filter_maps(network.members(search.detached()), self.fine_weight))
         maps = maps.view(*pairs.positive.shape, *maps.shape[1:])
         return self.weight * self.loss(maps, pairs.boxes.to(maps.device), pairs.positive.to(maps.device))
 
@@ -116,13 +119,12 @@ def rpn_objective(
     """
 
     def objective(network: nn.Module, pairs: Pairs) -> Tensor:
-        assert isinstance(network, SiameseNetwork) and isinstance(network.head, RPNHead)
+        assert isinstance(network, SiameseNetwork) and isinstance(network.head, OVERLAP_HEADS)
         n, k = pairs.positive.shape
         device = next(network.parameters()).device
         with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
             parts, template, search = _codes_and_features(network, pairs, stride)
-            code = TemplateCode(*parts)
-            output = network.head(code, search)
+            output = network.head(parts, search)
         boxes = pairs.boxes.reshape(n * k, 4).to(device)
         positive = response_labels(
             boxes.cpu(),
@@ -132,7 +134,8 @@ def rpn_objective(
             label_radius,
             label_share,
         ).to(device)
-        found = anchors.decode(output.box_deltas, code.size_wh, FINE_STRIDE)
+        sizes = pairs.template_box[:, 2:].to(device).repeat_interleave(k, dim=0)
+        found = anchors.decode(output.box_deltas, sizes, FINE_STRIDE)
         iou, giou = generalized_iou(found.permute(0, 2, 3, 1), boxes.view(-1, 1, 1, 4))
         # Sums are divided by counts of the whole batch, of all processes.
         n_cells = mean_over_ranks(positive.sum()).clamp(min=1)

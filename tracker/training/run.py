@@ -75,7 +75,7 @@ def train(config: Path, data: Place, out: Path, overrides: Sequence[str], option
     facts = _Facts({"command": command, "data": source.fact, "revision": revision()} | head.said, head.figures)
     if trainer.step:  # a kill may have come between the state and the weights
         _write_weights(trainer, chosen, facts)
-    elif options.init is not None and chosen.model.refiner not in ("none", _refiner_of(options.init)):
+    elif options.init is not None and chosen.model.refiners not in (("none",), _refiners_of(options.init)):
         yield "the refiner starts from nothing: without 100,000 pairs for it, leave it out, see train.refine_weight"
     try:
         yield from _steps(trainer, dataset, chosen, facts, watch, board, options)
@@ -198,8 +198,8 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
     return trainer
 
 
-def _refiner_of(weights: Path) -> str:
-    return parse(checkpoint.load(weights).config).model.refiner
+def _refiners_of(weights: Path) -> tuple[str, ...]:
+    return parse(checkpoint.load(weights).config).model.refiners
 
 
 def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig | None]:
@@ -220,9 +220,9 @@ def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
     there = embedding | {n: t for n, t in loaded.tensors.items() if n in embedding or not n.startswith("embedding.")}
     before = parse(loaded.config).model
     for part, kept in (
-        ("head.", before.head == config.model.head),
+        ("head.", before.heads == config.model.heads),
         ("filter_neck.", before.filter_channels == config.model.filter_channels),
-        ("refiner.", before.refiner == config.model.refiner),
+        ("refiner.", before.refiners == config.model.refiners),
         ("regressor.", False),
     ):
         if not kept:

@@ -43,7 +43,8 @@ class TeacherTraining:
     @torch.no_grad()
     def _maps(self, pictures: Tensor, cells: int, stride: int) -> Tensor:
         """Return the teacher's maps (N, C, cells, cells) where cells of that stride look, of pictures (N, 3, S, S)."""
-        taught = filter_maps(self.teacher.features(whole_cells(pictures, self.teacher.stride)), self.fine_weight)
+        features = self.teacher.features(whole_cells(pictures, self.teacher.stride))
+        taught = filter_maps(self.teacher.members(features), self.fine_weight)
         return resampled_cells(taught, self.teacher.stride, cells, stride)
 
 

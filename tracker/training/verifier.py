@@ -85,13 +85,14 @@ def train_verifier(weights: Path, data: Path, out: Path, recipe: Recipe, command
     loaded = checkpoint.load(weights)
     config = parse(loaded.config)
     config = replace(config, model=replace(config.model, embedding="pooled"))
-    network, _ = load_network(weights, "cpu")
+    network, _ = load_network(weights, "cpu", ["model.embedding=none"])  # it is made anew
     index = data / "tracks.jsonl"
     tracks = _chosen(read_tracks(index), recipe.seed)
     if sum(len(track.frames) > 1 for track in tracks) < _FEWEST:
         raise ValueError(f"{index} has fewer than {_FEWEST} tracks of several frames: too few to tell things apart")
     yield f"{len(tracks)} tracks are shown to the network"
-    pooled = pool_views(build_localiser(TorchRuntime(network, config.fine_weight), config), tracks, recipe.seed)
+    localiser = build_localiser(TorchRuntime(network, config.fine_weight), replace(config, score=None))
+    pooled = pool_views(localiser, tracks, recipe.seed)
     held = np.array([is_held(track) for track in tracks])
     torch.manual_seed(recipe.seed)
     head = build_network(config).embedding
