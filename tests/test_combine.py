@@ -19,7 +19,10 @@ def written(path: Path, config: Config, seed: int) -> Path:
     """Write a model with fresh weights."""
     torch.manual_seed(seed)
     tensors = build_network(config).state_dict()
-    checkpoint.save(path, checkpoint.Checkpoint(tensors, to_toml(config), {"seed": str(seed)}, {"otb_auc": 0.7}))
+    checkpoint.save(
+        path,
+        checkpoint.Checkpoint(tensors, to_toml(config), {"seed": str(seed), "embedding": "said"}, {"otb_auc": 0.7}),
+    )
     return path
 
 

@@ -34,7 +34,8 @@ def combine(config: Path, first: Path, second: Path, out: Path) -> None:
         if _names(found) != _names(wanted):
             raise ValueError(f"{path} is a network of {_names(found)}, where {config} names {_names(wanted)}")
         tensors |= _as_member(loaded.tensors, number)
-        facts |= {f"member_{number + 1}_{key}": said for key, said in loaded.provenance.items()}
+        told = {key: said for key, said in loaded.provenance.items() if not key.startswith("embedding")}
+        facts |= {f"member_{number + 1}_{key}": said for key, said in told.items()}
     checkpoint.save(out, checkpoint.Checkpoint(tensors, text, facts, {}))
 
 

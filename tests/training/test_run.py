@@ -15,6 +15,7 @@ from tracker.builder import load_tracker
 from tracker.config import parse
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
+from tracker.network_builder import build_network
 from tracker.toml_tree import to_toml
 from tracker.training import run
 from tracker.training.run import RunOptions
@@ -398,6 +399,23 @@ def test_refiner_alone_learns_where_all_else_is_frozen(data: Path, tmp_path: Pat
         run.train(recipe, data, tmp_path / "light", light, options(tmp_path / "first" / "weights.safetensors"))
     )
     assert lines[0].startswith("the refiner starts from nothing")
+
+
+def test_both_networks_of_an_ensemble_learn(data: Path, tmp_path: Path) -> None:
+    recipe = ROOT / "configs" / "finetune.toml"
+    second = 'model.second={backbone="resnet18",head="rpn_light",refiner="window_light"}'
+    changes = (*shipped('["conv1", "layer1"]'), second, "train.refine_weight=1.0")
+    config = parse(recipe.read_text(encoding="utf-8"), changes)
+    start = {name: tensor.half().float() for name, tensor in build_network(config).state_dict().items()}
+    checkpoint.save(tmp_path / "start.safetensors", checkpoint.Checkpoint(start, to_toml(config), {}, {}))
+    train(recipe, data, tmp_path / "run", *changes, init=tmp_path / "start.safetensors")
+    after = weights(tmp_path / "run").tensors
+    for number in (0, 1):
+        for part in ("backbone", "head", "refiner"):
+            mine = [name for name in after if name.startswith(f"{part}.members.{number}.")]
+            learned = {name for name in mine if not torch.equal(start[name], after[name].float())}
+            frozen = {n for n in mine if part == "backbone" and n.split(".")[3] in ("conv1", "layer1")}
+            assert learned and not learned & frozen and (frozen or part != "backbone")
 
 
 def test_refiner_is_trained_beside_siamfc_and_resumed(config: Path, data: Path, tmp_path: Path) -> None:
