@@ -37,17 +37,25 @@ from tracker.toml_tree import to_toml
 from tracker.zoo import find_file, find_graphs
 
 ROOT = Path(__file__).parent.parent
-# "+ neck": with a part that the online filter was trained to read
-MODELS = ["siamrpn_mobile", "siamrpn_mobile + neck", "siamrpn_alexnet", "siamfc_alexnet", "mobilenetv3_online + neck"]
+# "+ neck": with a part that the online filter was trained to read; "+ second": with another network beside it
+SECOND = 'model.second={backbone="mobilenetv3_small",head="rpn_light",refiner="window"}'
+MODELS = [
+    "siamrpn_mobile + second",
+    "siamrpn_mobile + neck",
+    "siamrpn_alexnet",
+    "siamfc_alexnet",
+    "mobilenetv3_online + neck",
+]
 # Of the largest answer. OpenVINO may compute in bfloat16, which keeps 8 bits, over dozens of layers.
 TOLERANCES = {"onnx": 1e-4, "openvino": 0.2, "torch": 1e-5}
 
 
 def fresh(model: str) -> tuple[SiameseNetwork, str]:
     """Return a network with drawn weights, as it runs while tracking, and its configuration."""
-    name, _, neck = model.partition(" + ")
+    name, _, more = model.partition(" + ")
     text = (ROOT / "configs" / f"{name}.toml").read_text(encoding="utf-8")
-    text = to_toml(parse(text, [f"model.filter_channels={12 if neck else 0}"]))
+    changes = {"neck": ["model.filter_channels=12"], "second": [SECOND]}
+    text = to_toml(parse(text, changes.get(more, [])))
     torch.manual_seed(0)
     network = build_network(parse(text)).eval()
     fuse_batch_norm(network)

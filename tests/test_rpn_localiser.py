@@ -22,8 +22,8 @@ from tracker.siamese_tracker import SiameseTracker, update_many
 ROOT = Path(__file__).parent.parent
 CONFIG = parse(
     (ROOT / "configs" / "siamrpn_resnet18.toml").read_text(encoding="utf-8"),
-    # The score is what answers, the box the head's.
-    ["score=false", "recovery=false", "refine=false", "online.box=false"],
+    # One network, whose score is what answers, and the box the head's.
+    ["model.second=false", "score=false", "recovery=false", "refine=false", "online.box=false", "look_again=false"],
 )
 BOX = Box(160.0, 120.0, 44.0, 52.0)
 MAPS = (1, 384, 15, 15)

@@ -27,10 +27,10 @@ from tracker.geometry import Box
 from tracker.runtime import Array
 from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
 
-# Convolutions, counted from the first, that stay as they are. The errors of the first residual block go through all
-# that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much. The second one of
-# siamfc_alexnet, the largest, brings 1.01 px down to .96.
-_STAY = {("resnet18", "rpn"): (1, 2), ("siamfc_alexnet", "siamfc"): (1,)}
+# Convolutions that stay as they are, by the beginning of their names in the backbone. The errors of the first residual
+# block go through all that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much.
+# The second one of siamfc_alexnet, the largest, brings 1.01 px down to .96.
+_STAY = {("resnet18", "rpn"): ("layer1.0.",), ("siamfc_alexnet", "siamfc"): ("layers.4.",)}
 _STAYS = ("mobilenetv3_small",)  # as a second backbone: its features do not bear 8 bits (benchmarks/experiments.md)
 _TRACKS = 48  # of different videos, from whose first frames ranges are read
 _FEWEST = 16  # with less the ranges are those of a few things
@@ -61,7 +61,7 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
         with TemporaryDirectory() as temporary, _quiet():
             ready = Path(temporary) / "graph.onnx"
             quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
-            # A weight is named as in the network.
+            # A weight is named as in the network; what is prepared may have another order.
             convolutions = {node.name: node.input[1] for node in onnx.load(ready).graph.node if node.op_type == "Conv"}
             quantize_static(
                 str(ready),
@@ -83,12 +83,14 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
 
 
 def _in_float(model: ModelConfig, convolutions: Mapping[str, str]) -> list[str]:
-    """Return which convolutions, in their order and each with the name of its weight, stay as they are."""
-    names = [*convolutions]
-    stay = [names[at] for at in _STAY.get((model.backbone, model.head), ())]
-    if model.second is None or model.second.backbone not in _STAYS:
-        return stay
-    return stay + [name for name, weight in convolutions.items() if ".members.1." in weight]
+    """Return which convolutions, each with the name of its weight, stay as they are."""
+    first = _STAY.get((model.backbone, model.head), ())
+    if model.second is None:
+        stay = [f".backbone.{name}" for name in first]
+    else:
+        second = ("",) if model.second.backbone in _STAYS else _STAY.get((model.second.backbone, model.second.head), ())
+        stay = [f".members.{number}.{name}" for number, names in enumerate((first, second)) for name in names]
+    return [node for node, weight in convolutions.items() if any(name in weight for name in stay)]
 
 
 @contextmanager
