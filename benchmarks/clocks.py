@@ -1,15 +1,17 @@
 """Clocks to put on the stages of a tracker, and the count of what its backbone computes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 from torch import Tensor, nn
 
 from tracker.interface import Frame
+from tracker.models.backbones import Features
 from tracker.models.siamese import SiameseNetwork
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
@@ -67,9 +69,9 @@ def span(function: Callable[[], object]) -> Span:
 
 @dataclass(frozen=True)
 class BackboneWork:
-    """Say what the backbone computes in an update, and the first module that works on the fine features."""
+    """Say what the backbone computes in an update; and of each member the first module that works on fine features."""
 
-    boundary: nn.Module
+    boundaries: tuple[nn.Module, ...]
     fine_macs: int
     deep_macs: int
 
@@ -82,27 +84,39 @@ def network_of(follower: SiameseTracker) -> SiameseNetwork:
 
 def backbone_work(follower: SiameseTracker, frame: Frame) -> BackboneWork:
     """Update once and count the multiply-adds of the convolutions, before and after the fine features."""
-    backbone = network_of(follower).backbone
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
-    found = []
-    compute = backbone.features
-
-    def features(images: Tensor) -> object:
-        found.append(compute(images))
-        return found[-1]
-
+    passes: list[tuple[int, Tensor]] = []  # which call is a backbone's first one, and its fine features
+    backbones = network_of(follower).backbones
     with ExitStack() as undo:
-        undo.enter_context(patch.object(backbone, "features", features))
-        for module in backbone.modules():
-            if not list(module.children()):
-                hook = module.register_forward_hook(lambda module, given, out: calls.append((module, given[0], out)))
-                undo.callback(hook.remove)
+        for backbone in backbones:
+            undo.enter_context(patch.object(backbone, "features", partial(_noted, backbone.features, calls, passes)))
+            for module in backbone.modules():
+                if not list(module.children()):
+                    hook = module.register_forward_hook(
+                        lambda module, given, out: calls.append((module, given[0], out))
+                    )
+                    undo.callback(hook.remove)
         follower.update(frame)
-    fine = found[0].fine
-    # What leaves the fine map the same tensor, such as a ReLU in place, is still part of making it.
-    first_deep = next(i for i, (_, given, out) in enumerate(calls) if given is fine and out is not fine)
-    macs = [_multiply_adds(module, out) for module, _, out in calls]
-    return BackboneWork(calls[first_deep][0], sum(macs[:first_deep]), sum(macs[first_deep:]))
+    boundaries, fine_macs, deep_macs = [], 0, 0
+    ends = [first for first, _ in passes[1:]] + [len(calls)]
+    for (first, fine), end in list(zip(passes, ends, strict=True))[: len(backbones)]:  # without a second look
+        own = calls[first:end]
+        # What leaves the fine map the same tensor, such as a ReLU in place, is still part of making it.
+        first_deep = next(i for i, (_, given, out) in enumerate(own) if given is fine and out is not fine)
+        macs = [_multiply_adds(module, out) for module, _, out in own]
+        boundaries.append(own[first_deep][0])
+        fine_macs, deep_macs = fine_macs + sum(macs[:first_deep]), deep_macs + sum(macs[first_deep:])
+    return BackboneWork(tuple(boundaries), fine_macs, deep_macs)
+
+
+def _noted(
+    compute: Callable[[Tensor], Features], calls: Sequence[object], passes: list[tuple[int, Tensor]], images: Tensor
+) -> Features:
+    """Return what a backbone computes, and note how many calls came before it, and its fine features."""
+    first = len(calls)
+    found = compute(images)
+    passes.append((first, found.fine))
+    return found
 
 
 def _multiply_adds(module: nn.Module, out: Tensor) -> int:

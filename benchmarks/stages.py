@@ -83,7 +83,7 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
             places.append((runtime.engine, "run", NETWORK))
     elif isinstance(runtime, TorchRuntime):
         network = runtime.network
-        places.append((network.backbone, "features", FINE))
+        places += [(backbone, "features", FINE) for backbone in network.backbones]
         if runtime.fine_weight:
             places.append((graphs, "join", JOIN))
         if network.refiner is not None:
@@ -132,14 +132,14 @@ def stage_names(follower: SiameseTracker) -> list[str]:
 
 @contextmanager
 def clocked(
-    follower: SiameseTracker, boundary: nn.Module | None
+    follower: SiameseTracker, boundaries: Sequence[nn.Module]
 ) -> Iterator[tuple[StageClock, Callable[[Frame], Any]]]:
     """Put clocks on the stages of a tracker; give the clock and the `update` that it times."""
     clock = StageClock()
     with ExitStack() as undo:
         for owner, name, stage in places(follower):
             undo.enter_context(patch.object(owner, name, clock.wrap(stage, getattr(owner, name))))
-        if boundary is not None:
+        for boundary in boundaries:
             hook = boundary.register_forward_pre_hook(lambda *_: clock.switch(DEEP))
             undo.callback(hook.remove)
         yield clock, clock.wrap(REST, follower.update)
@@ -181,7 +181,7 @@ def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[B
 
 
 def _time_updates(follower: SiameseTracker, frames: Sequence[Frame], figures: Figures) -> None:
-    with clocked(follower, figures.work.boundary if figures.work else None) as (clock, update):
+    with clocked(follower, figures.work.boundaries if figures.work else ()) as (clock, update):
         for frame in frames:
             clock.spent.clear()
             update(frame)

@@ -67,7 +67,7 @@ def test_work_of_the_backbone_is_that_of_its_paper() -> None:
     stage2 = 29**2 * ((64 + 3 * 128) * 128 * 9 + 64 * 128)
     stage3 = 15**2 * ((128 + 3 * 256) * 256 * 9 + 128 * 256)
     assert (work.fine_macs, work.deep_macs) == (conv1 + stage1 + stage2, stage3)
-    assert work.boundary is network_of(follower).backbone.layer3[0].downsample[0]
+    assert work.boundaries == (network_of(follower).backbone.layer3[0].downsample[0],)
 
 
 def test_the_scale_search_model_has_its_own_stages() -> None:
@@ -104,6 +104,24 @@ def test_the_anchor_model_has_its_own_stages() -> None:
     assert names == [*ONLINE_STAGES[:5], "head", *learned, "certainty", "decode", "box refinement", *BOXES, "rest"]
     counts = {name: len(figures.stages[name]) for name in names}
     assert {counts[name] for name in names if name not in (*learned[2:], "box refinement", *BOXES)} == {2}
+
+
+def test_work_of_an_ensemble_is_that_of_its_members() -> None:
+    works = []
+    for name, change in (
+        ("siamrpn_resnet18", ()),
+        ("siamrpn_resnet18", ("model.second=false",)),
+        ("siamrpn_mobile", ("crop.search_size=225",)),
+    ):
+        config = parse((ROOT / "configs" / f"{name}.toml").read_text(encoding="utf-8"), change)
+        torch.manual_seed(0)
+        follower = build_tracker(build_network(config).eval(), config)
+        (first, box), (second, _) = moving(2, (1.0, 0.5))
+        follower.init(first, box)
+        works.append(backbone_work(follower, second))
+    both, *alone = works
+    assert both.fine_macs == sum(work.fine_macs for work in alone) and len(both.boundaries) == 2
+    assert both.deep_macs == sum(work.deep_macs for work in alone)
 
 
 def test_the_tracker_is_as_before_and_so_are_its_boxes() -> None:

@@ -8,8 +8,10 @@ import torch
 from tracker import checkpoint, threads
 from tracker.builder import load_tracker
 from tracker.cli import main
+from tracker.config import parse
+from tracker.toml_tree import to_toml
 from tracker.training import run
-from tracker.zoo import find_weights
+from tracker.zoo import find_config, find_weights
 
 
 @pytest.fixture
@@ -101,6 +103,18 @@ def test_help_says_what_init_does(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for words in ("--init", "unfinished run of the same configuration", "momentum starts afresh"):
         assert words in text
+
+
+def test_two_models_are_put_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = 'model.second={backbone="mobilenetv3_small",head="rpn_light",refiner="window_light"}'
+    config, out = tmp_path / "both.toml", tmp_path / "both.safetensors"
+    config.write_text(to_toml(parse(find_config("siamrpn_mobile").read_text(encoding="utf-8"), [second])))
+    assert main(["combine", str(config), "siamrpn_mobile", "siamrpn_mobile", "--out", str(out)]) == 0
+    told = f"the weights are in {out}, without an embedding head: see siamtrack train-verifier"
+    assert capsys.readouterr().err.splitlines() == [told]
+    assert load_tracker(out, "cpu", ["model.embedding=none", "score=false", "recovery=false"], runtime="torch")
+    assert main(["combine", "siamrpn_mobile", "siamrpn_mobile", "siamrpn_mobile", "--out", str(out)]) == 2
+    assert "names no ensemble" in capsys.readouterr().err
 
 
 def test_a_model_and_what_was_made_of_it_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,9 +183,8 @@ def build_optimizer(network: SiameseNetwork, train: TrainConfig) -> torch.optim.
 
 def _freezable(network: SiameseNetwork) -> dict[str, list[nn.Module]]:
     """Return what may be frozen, by name; a stage is that of all backbones of an ensemble that have one."""
-    backbone = network.backbone
-    parts: dict[str, list[nn.Module]] = {"backbone": [backbone]}
-    for member in backbone.members if isinstance(backbone, EnsembleBackbone) else [backbone]:
+    parts: dict[str, list[nn.Module]] = {"backbone": [network.backbone]}
+    for member in network.backbones:
         for name, child in member.named_children():
             parts.setdefault(name, []).append(child)
     return parts | ({} if network.head is None else {"head": [network.head]})

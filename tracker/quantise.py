@@ -31,7 +31,7 @@ from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
 # block go through all that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much.
 # The second one of siamfc_alexnet, the largest, brings 1.01 px down to .96.
 _STAY = {("resnet18", "rpn"): ("layer1.0.",), ("siamfc_alexnet", "siamfc"): ("layers.4.",)}
-_STAYS = ("mobilenetv3_small",)  # as a second backbone: its features do not bear 8 bits (benchmarks/experiments.md)
+_BEARS_NONE = ("mobilenetv3_small",)  # beside another backbone it stays as it is (benchmarks/experiments.md)
 _TRACKS = 48  # of different videos, from whose first frames ranges are read
 _FEWEST = 16  # with less the ranges are those of a few things
 _CROPS = 288  # spread over all that were seen
@@ -84,11 +84,10 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
 
 def _in_float(model: ModelConfig, convolutions: Mapping[str, str]) -> list[str]:
     """Return which convolutions, each with the name of its weight, stay as they are."""
-    first = _STAY.get((model.backbone, model.head), ())
-    if model.second is None:
-        stay = [f".backbone.{name}" for name in first]
-    else:
-        second = ("",) if model.second.backbone in _STAYS else _STAY.get((model.second.backbone, model.second.head), ())
+    first, other = _STAY.get((model.backbone, model.head), ()), model.second
+    stay = [f".backbone.{name}" for name in first]
+    if other is not None:
+        second = ("",) if other.backbone in _BEARS_NONE else _STAY.get((other.backbone, other.head), ())
         stay = [f".members.{number}.{name}" for number, names in enumerate((first, second)) for name in names]
     return [node for node, weight in convolutions.items() if any(name in weight for name in stay)]
 

@@ -74,6 +74,11 @@ class SiameseNetwork(nn.Module):
         """Whether the network may run in bfloat16 without changing what a tracker decides."""
         return cast(Backbone, self.backbone).bears_bfloat16
 
+    @property
+    def backbones(self) -> list[nn.Module]:
+        """The backbones of an ensemble; of another network the one it has."""
+        return list(self.backbone.members) if isinstance(self.backbone, EnsembleBackbone) else [self.backbone]
+
     def members(self, features: Features) -> list[Features]:
         """Return the features of each member of an ensemble; of another network the features themselves."""
         return self.backbone.split(features) if isinstance(self.backbone, EnsembleBackbone) else [features]
