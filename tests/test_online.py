@@ -175,6 +175,18 @@ def test_corrections_stay_within_what_was_learned() -> None:
     assert abs(math.log(box.w * box.h / 60 / 80)) <= 2 * 0.2251
 
 
+def test_the_box_is_read_from_the_first_channels_alone() -> None:
+    fine, later = fine_features((0.0, 0.0), (60.0, 80.0)), fine_features((6.0, -5.0), (68.0, 84.0))
+    plain, reads = BoxModel(BOX, stride=8), BoxModel(replace(BOX, reads=fine.shape[1]), stride=8)
+    wanted = plain.correct(plain.learn_first(fine, Box(0, 0, 60, 80)), later, Box(0, 0, 60, 80))[1]
+    noise = np.random.default_rng(0).random((2, *fine.shape)).astype(np.float32) * 9
+    more, later_more = np.concatenate([fine, noise[0]], axis=1), np.concatenate([later, noise[1]], axis=1)
+    assert reads.correct(reads.learn_first(more, Box(0, 0, 60, 80)), later_more, Box(0, 0, 60, 80))[1] == wanted
+    assert plain.correct(plain.learn_first(more, Box(0, 0, 60, 80)), later_more, Box(0, 0, 60, 80))[1] != wanted
+    with pytest.raises(ValueError, match="online.box.reads must be 0 or more channels, got -1"):
+        BoxModel(replace(BOX, reads=-1), stride=8)
+
+
 def test_box_learning_blends_recent_and_first() -> None:
     model = BoxModel(BOX, stride=8)
     state = model.learn_first(fine_features((0.0, 0.0), (60.0, 80.0)), Box(0, 0, 60, 80))

@@ -68,6 +68,7 @@ class BoxRegressionConfig:
     rate: float
     first_weight: float
     share: float = 1.0  # of a correction that is followed, beside a head that finds boxes itself
+    reads: int = 0  # channels of the fine features, the first ones; 0: all
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,9 +129,12 @@ class BoxModel:
     """
 
     def __init__(self, config: BoxRegressionConfig, stride: int) -> None:
-        """Take the settings and the stride of the fine features."""
+        """Take the settings and the stride of the fine features. Raises ValueError for `reads` below 0."""
+        if config.reads < 0:
+            raise ValueError(f"online.box.reads must be 0 or more channels, got {config.reads}")
         self.config = config
         self.stride = stride
+        self._read = slice(config.reads or None)
         self._moves = box_regression.moves(config.moves, config.shift, config.growth, config.stretch, seed=0)
         self._answers = box_regression.corrections(self._moves)
         # Beyond what it has learned it only guesses.
@@ -142,13 +145,14 @@ class BoxModel:
 
     def learn_first(self, fine: Array, box: Box) -> BoxState:
         """Learn from fine features (1, c, h, w) of the first frame, in which the object is `box`."""
+        fine = fine[:, self._read]
         projection = online_filter.principal_directions(fine, self.config.channels)
         learned = self._fit(_project(fine, projection), box)
         return BoxState(projection, learned, learned, learned)
 
     def correct(self, state: BoxState, fine: Array, box: Box) -> tuple[Array, Box]:
         """Return the projected map (channels, h, w) and the corrected box."""
-        maps = _project(fine, state.projection)
+        maps = _project(fine[:, self._read], state.projection)
         sample = self._samples(maps, box, np.zeros((1, 4), np.float32))[0]
         correction = box_regression.predict(state.current, sample)
         correction = np.clip(correction, -self._limits, self._limits) * self._trust

@@ -116,7 +116,5 @@ class EnsembleRefiner(nn.Module):
 
 
 def _split(features: Features, widths: Sequence[tuple[int, int]]) -> Iterator[Features]:
-    fine, deep = (
-        torch.split(maps, list(counts), dim=1) for maps, counts in zip(features, zip(*widths, strict=True), strict=True)
-    )
-    return map(Features, fine, deep)
+    fine, deep = ([*counts] for counts in zip(*widths, strict=True))
+    return map(Features, torch.split(features.fine, fine, dim=1), torch.split(features.deep, deep, dim=1))
