@@ -1,6 +1,7 @@
 """The head is trained on pooled features; the rest of the model is not touched."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tracker import checkpoint
+from tracker.builder import load_tracker
 from tracker.cli import main
 from tracker.config import parse
 from tracker.data.tracks import ObjectTrack, TrackFrame
@@ -16,6 +18,7 @@ from tracker.models.embedding import EmbeddingHead
 from tracker.network_builder import load_network
 from tracker.training import verifier
 from tracker.training.verifier import PooledViews, Recipe, embed_all, figures, held_pairs, is_held, train_verifier
+from tracker.zoo import find_weights
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "weights" / "mobilenetv3_online.safetensors"
@@ -71,6 +74,16 @@ def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
         assert main(["train-verifier", str(MODEL), "--data", str(data), "--out", str(out), "--steps", "3"]) == 0
         found.append(checkpoint.load(out).tensors)
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_model_that_lost_its_head_gets_another(tmp_path: Path) -> None:
+    loaded = checkpoint.load(find_weights("siamrpn_mobile"))  # whose score needs one
+    bare = {name: tensor for name, tensor in loaded.tensors.items() if not name.startswith("embedding.")}
+    checkpoint.save(tmp_path / "bare.safetensors", replace(loaded, tensors=bare))
+    out = tmp_path / "out.safetensors"
+    list(train_verifier(tmp_path / "bare.safetensors", videos(tmp_path, 24, frames=2), out, Recipe(steps=2), ""))
+    assert checkpoint.load(out).tensors.keys() == loaded.tensors.keys()
+    assert load_tracker(out, "cpu", runtime="torch")
 
 
 def test_too_few_tracks_are_refused(tmp_path: Path) -> None:
