@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from tracker import checkpoint
 from tracker.config import Config, SecondConfig, TrainConfig, parse
 from tracker.data.pairs import PairConfig, Pairs
-from tracker.models.backbones import FINE_STRIDE, MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
+from tracker.models.backbones import (
+    FINE_STRIDE,
+    Backbone,
+    MobileNetV3Small,
+    ResNet18,
+    SiamFCAlexNet,
+    fuse_batch_norm,
+)
 from tracker.models.embedding import EmbeddingHead
 from tracker.models.ensemble import EnsembleBackbone, EnsembleHead, EnsembleRefiner
 from tracker.models.filter_neck import FilterNeck
@@ -33,7 +40,6 @@ from tracker.training.teacher import TeacherTraining
 from tracker.zoo import find_weights
 
 OneBackbone = SiamFCAlexNet | ResNet18 | MobileNetV3Small
-AnyBackbone = OneBackbone | EnsembleBackbone
 
 _BACKBONES: dict[str, type[OneBackbone]] = {
     "siamfc_alexnet": SiamFCAlexNet,
@@ -87,7 +93,7 @@ def build_network(config: Config) -> SiameseNetwork:
     model = config.model
     first = _BACKBONES[model.backbone]()
     head, refiner = _head(first, config), _refiner(first, config)
-    parts = _Parts(first, head, refiner) if model.second is None else _joined(model.second, first, head, refiner)
+    parts = _Parts(first, head, refiner) if model.second is None else _ensemble(model.second, first, head, refiner)
     joined = _joined_channels(parts.backbone, config)
     embedding = EmbeddingHead(joined) if model.embedding == "pooled" else None
     neck = FilterNeck(joined, model.filter_channels) if model.filter_channels else None
@@ -95,12 +101,14 @@ def build_network(config: Config) -> SiameseNetwork:
 
 
 class _Parts(NamedTuple):
-    backbone: AnyBackbone
+    backbone: OneBackbone | EnsembleBackbone
     head: nn.Module | None
     refiner: BoxRefiner | EnsembleRefiner | None
 
 
-def _joined(second: SecondConfig, backbone: OneBackbone, head: nn.Module | None, refiner: BoxRefiner | None) -> _Parts:
+def _ensemble(
+    second: SecondConfig, backbone: OneBackbone, head: nn.Module | None, refiner: BoxRefiner | None
+) -> _Parts:
     """Return the parts of an ensemble of a first network, of which these are the parts, and a second one."""
     if not isinstance(head, RPNHead):
         raise ValueError("model.second is for a first network with the head rpn or rpn_light")
@@ -108,14 +116,13 @@ def _joined(second: SecondConfig, backbone: OneBackbone, head: nn.Module | None,
         raise ValueError("model.refiner and model.second.refiner go together: both networks have one, or none has")
     other = _BACKBONES[second.backbone]()
     both = EnsembleBackbone([backbone, other])
-    heads = EnsembleHead([head, RPNHead(other.channels, other.fine_channels, _RPN_HEADS[second.head])], both.widths)
+    heads = EnsembleHead([head, _rpn_head(other, second.head)], both.widths)
     if refiner is None:
         return _Parts(both, heads, None)
-    fellow = BoxRefiner(other.fine_channels, other.channels, other.stride, _REFINERS[second.refiner])
-    return _Parts(both, heads, EnsembleRefiner([refiner, fellow], both.widths))
+    return _Parts(both, heads, EnsembleRefiner([refiner, _box_refiner(other, second.refiner)], both.widths))
 
 
-def _joined_channels(backbone: AnyBackbone, config: Config) -> int:
+def _joined_channels(backbone: Backbone, config: Config) -> int:
     return backbone.channels + (backbone.fine_channels if config.fine_weight else 0)
 
 
@@ -129,6 +136,10 @@ def _head(backbone: OneBackbone, config: Config) -> nn.Module | None:
         _check_stride(backbone.stride, FINE_STRIDE, config)
         return UpChannelHead(backbone.channels)
     _check_stride(backbone.stride, 2 * FINE_STRIDE, config)
+    return _rpn_head(backbone, name)
+
+
+def _rpn_head(backbone: OneBackbone, name: str) -> RPNHead:
     return RPNHead(backbone.channels, backbone.fine_channels, _RPN_HEADS[name])
 
 
@@ -143,6 +154,10 @@ def _refiner(backbone: OneBackbone, config: Config) -> BoxRefiner | None:
     if config.model.head == "siamfc" and backbone.stride != FINE_STRIDE:
         # Fine and deep cells lie alike in pictures of whole cells alone, which the other heads ask for.
         raise ValueError(f"model.refiner beside the siamfc head needs a backbone of stride {FINE_STRIDE}")
+    return _box_refiner(backbone, name)
+
+
+def _box_refiner(backbone: OneBackbone, name: str) -> BoxRefiner:
     return BoxRefiner(backbone.fine_channels, backbone.channels, backbone.stride, _REFINERS[name])
 
 
@@ -233,8 +248,8 @@ def _teacher_training(network: SiameseNetwork, train: TrainConfig) -> TeacherTra
         raise ValueError(
             f"train.teacher must be a model of stride {2 * FINE_STRIDE}, {train.teacher} has {teacher.stride}"
         )
-    own = cast(AnyBackbone, network.backbone).channels
-    wanted = _joined_channels(cast(AnyBackbone, teacher.backbone), its)
+    own = cast(Backbone, network.backbone).channels
+    wanted = _joined_channels(cast(Backbone, teacher.backbone), its)
     network.regressor = nn.Conv2d(own, wanted, 1).to(device)
     return TeacherTraining(teacher.requires_grad_(False), its.fine_weight, train.teacher_weight)
 

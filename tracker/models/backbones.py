@@ -1,6 +1,6 @@
 """Fully-convolutional backbones: images in, feature maps out, shared by template and search."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 from torch.nn.functional import hardsigmoid
@@ -21,6 +21,21 @@ class Features(NamedTuple):
     def detached(self) -> "Features":
         """Return the maps without their gradient, for what reads them and must not change them."""
         return Features(self.fine.detach(), self.deep.detach())
+
+
+class Backbone(Protocol):
+    """Embed normalised images (N, 3, H, W)."""
+
+    stride: int  # of the deep features, pixels
+    channels: int  # of the deep features
+    fine_channels: int
+    bears_bfloat16: bool  # whether it may be computed in that format without changing what a tracker decides
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the deep features."""
+
+    def features(self, images: Tensor) -> Features:
+        """Return fine and deep features."""
 
 
 def _conv(channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:

@@ -6,27 +6,14 @@ summed.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from tracker.models.anchors import decode
-from tracker.models.backbones import FINE_STRIDE, Features
-from tracker.models.heads import RPNHead, RPNOutput
+from tracker.models.backbones import Backbone, Features
+from tracker.models.heads import RPNHead, RPNOutput, TemplateCode, proposals
 from tracker.models.refiner import BoxRefiner
-
-
-class Embedder(Protocol):
-    """Embed images as the backbones of `models.backbones` do."""
-
-    stride: int
-    channels: int
-    fine_channels: int
-    bears_bfloat16: bool
-
-    def features(self, images: Tensor) -> Features:
-        """Return fine and deep features."""
 
 
 class EnsembleBackbone(nn.Module):
@@ -36,7 +23,7 @@ class EnsembleBackbone(nn.Module):
         """Take backbones whose cells lie alike. Raises ValueError for other strides than the first one's."""
         super().__init__()
         self.members = nn.ModuleList(members)
-        own = self._own = [cast(Embedder, member) for member in members]
+        own = [cast(Backbone, member) for member in members]
         self.stride = own[0].stride
         if any(member.stride != self.stride for member in own):
             strides = ", ".join(str(member.stride) for member in own)
@@ -47,7 +34,7 @@ class EnsembleBackbone(nn.Module):
 
     def features(self, images: Tensor) -> Features:
         """Return the maps (N, sum of c, h, w) and (N, sum of C, h, w) of normalised images (N, 3, H, W)."""
-        found = [member.features(images) for member in self._own]
+        found = [cast(Backbone, member).features(images) for member in self.members]
         return Features(*(torch.cat(maps, dim=1) for maps in zip(*found, strict=True)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,14 +53,14 @@ class EnsembleHead(nn.Module):
         """Take heads and the channels (fine, deep) of the features that each reads."""
         super().__init__()
         self.members = nn.ModuleList(members)
-        self._own = list(members)
         self.widths = tuple(widths)
         self.code_fields = tuple(f"{field}_{number}" for number in range(len(members)) for field in RPNHead.code_fields)
 
     def encode(self, deep: Tensor, box_uvwh: Tensor, stride: int) -> tuple[Tensor, ...]:
         """Return the members' codes, one after the other, see `RPNHead.encode`."""
         parts = torch.split(deep, [width for _, width in self.widths], dim=1)
-        codes = (member.encode(part, box_uvwh, stride) for member, part in zip(self._own, parts, strict=True))
+        heads = (cast(RPNHead, member) for member in self.members)
+        codes = (head.encode(part, box_uvwh, stride) for head, part in zip(heads, parts, strict=True))
         return tuple(part for code in codes for part in code)
 
     def forward(self, code: tuple[Tensor, ...], search: Features) -> RPNOutput:
@@ -81,14 +68,13 @@ class EnsembleHead(nn.Module):
         fields = len(RPNHead.code_fields)
         found = [
             member(code[number * fields : (number + 1) * fields], features)
-            for number, (member, features) in enumerate(zip(self._own, _split(search, self.widths), strict=True))
+            for number, (member, features) in enumerate(zip(self.members, _split(search, self.widths), strict=True))
         ]
         return RPNOutput(*(torch.stack(maps).mean(0) for maps in zip(*found, strict=True)))
 
     def propose(self, code: tuple[Tensor, ...], search: Features) -> tuple[Tensor, Tensor]:
         """Return the overlap (N, h, w) that each cell's box should have with the object, and the box (N, 4, h, w)."""
-        output = self(code, search)
-        return output.cls_logits[:, 0].sigmoid(), decode(output.box_deltas, code[-1], FINE_STRIDE)
+        return proposals(self(code, search), TemplateCode(*code[: len(RPNHead.code_fields)]).size_wh)
 
 
 class EnsembleRefiner(nn.Module):
@@ -98,20 +84,19 @@ class EnsembleRefiner(nn.Module):
         """Take refiners and the channels (fine, deep) of the features that each reads."""
         super().__init__()
         self.members = nn.ModuleList(members)
-        self._own = list(members)
         self.widths = tuple(widths)
         self._outlines = [member.channels for member in members]
         self.channels = sum(self._outlines)
 
     def outline(self, features: Features) -> Tensor:
         """Return the maps of all members (N, sum of c, h, w), see `BoxRefiner.outline`."""
-        parts = zip(self._own, _split(features, self.widths), strict=True)
-        return torch.cat([member.outline(part) for member, part in parts], dim=1)
+        parts = zip(self.members, _split(features, self.widths), strict=True)
+        return torch.cat([cast(BoxRefiner, member).outline(part) for member, part in parts], dim=1)
 
     def forward(self, template: Tensor, window: Tensor) -> Tensor:
         """Return the mean moves (M, 4) that windows (M, c, n, n) ask for beside those of the template."""
         known, shown = (torch.split(maps, self._outlines, dim=1) for maps in (template, window))
-        parts = zip(self._own, known, shown, strict=True)
+        parts = zip(self.members, known, shown, strict=True)
         return torch.stack([member(one, other) for member, one, other in parts]).mean(0)
 
 

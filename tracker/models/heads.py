@@ -131,8 +131,12 @@ class RPNHead(nn.Module):
 
     def propose(self, code: tuple[Tensor, ...], search: Features) -> tuple[Tensor, Tensor]:
         """Return the overlap (N, h, w) that each cell's box should have with the object, and the box (N, 4, h, w)."""
-        output = self(code, search)
-        return output.cls_logits[:, 0].sigmoid(), decode(output.box_deltas, TemplateCode(*code).size_wh, FINE_STRIDE)
+        return proposals(self(code, search), TemplateCode(*code).size_wh)
+
+
+def proposals(output: RPNOutput, size_wh: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the overlap (N, h, w) of each cell's box, and the box (N, 4, h, w), for objects of size_wh (N or 1, 2)."""
+    return output.cls_logits[:, 0].sigmoid(), decode(output.box_deltas, size_wh, FINE_STRIDE)
 
 
 def _layer(channels: int, out: int, kernel: int) -> list[nn.Module]:

@@ -1,11 +1,11 @@
 """The Siamese network: one backbone for both inputs, one head for the pair, one that embeds an object alone."""
 
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from tracker.models.backbones import Features
+from tracker.models.backbones import Backbone, Features
 from tracker.models.ensemble import EnsembleBackbone, EnsembleRefiner
 from tracker.models.heads import AnchorHead, SiamFCHead
 from tracker.models.refiner import BoxRefiner
@@ -13,19 +13,6 @@ from tracker.models.refiner import BoxRefiner
 # Mean and standard deviation of natural images, RGB in 0..255 (the ImageNet values that backbones are trained with).
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
-
-
-class Backbone(Protocol):
-    """Embed normalised images (N, 3, H, W); see `models.backbones`."""
-
-    stride: int
-    bears_bfloat16: bool  # whether it may be computed in that format without changing what a tracker decides
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the deep features."""
-
-    def features(self, images: Tensor) -> Features:
-        """Return fine and deep features."""
 
 
 class SiameseNetwork(nn.Module):
