@@ -1,65 +1,19 @@
 """Searching a frame a second time, around what was found there, where that is far from the last place."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 import pytest
 
+from tests.scripted import Scripted
 from tests.videos import paint
 from tracker.builder import load_tracker
 from tracker.config import LookAgainConfig, LostConfig
-from tracker.crop import Fill
-from tracker.decode import Candidate
-from tracker.geometry import Box, CropGeometry, iou
-from tracker.interface import Frame
-from tracker.runtime import Code, Seen
+from tracker.geometry import Box, iou
 from tracker.siamese_tracker import SiameseTracker, update_many
 
 FRAME = np.zeros((200, 300, 3), np.uint8)
 LOST = LostConfig(enter=0.3, leave=0.5, patience=2)
 AGAIN = LookAgainConfig(moved=0.3, drop=0.1)
 START = Box(100.0, 100.0, 20.0, 20.0)
-
-
-class Blind:
-    """See nothing, but count the batches."""
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def see(self, crops: Sequence[Frame], codes: Sequence[Code]) -> Seen:
-        """Return maps without content, one a crop."""
-        self.batches.append(len(crops))
-        return Seen(np.zeros((len(crops), 1, 1, 1), np.float32))
-
-
-@dataclass
-class Scripted:
-    """Find what a script says: the offset from the middle and the score of each look in turn; models are the scores."""
-
-    looks: list[tuple[float, float]]
-    down: float = 0.0  # of each offset, beside the way across
-    runtime: Any = field(default_factory=Blind)
-    around: list[Box] = field(default_factory=list)
-
-    def learn(self, frame: Frame, box: Box, fill: Fill) -> tuple[float, ...]:
-        """Return a model that has learned nothing."""
-        return ()
-
-    def regions(self, box: Box) -> list[CropGeometry]:
-        """Return one square of a crop pixel a frame pixel."""
-        return [CropGeometry(box.cx, box.cy, 100.0, 100)]
-
-    def code(self, model: tuple[float, ...]) -> None:
-        """Return none: there is no head."""
-
-    def locate(self, model: tuple[float, ...], seen: Seen, box: Box) -> tuple[Candidate, int, tuple[float, ...]]:
-        """Return the next candidate of the script, and a model that has learned its score."""
-        self.around.append(box)
-        shift, score = self.looks.pop(0)
-        return Candidate(shift, self.down * shift, box.w, box.h, score), 0, (*model, score)
 
 
 def follower(*looks: tuple[float, float], again: LookAgainConfig | None = AGAIN) -> tuple[SiameseTracker, Scripted]:

@@ -142,7 +142,6 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
     for name, asked, made in (
         ("model", config.model, whole.model),
         ("crop.template_size", config.crop and config.crop.template_size, whole.crop and whole.crop.template_size),
-        ("crop.search_size", config.crop and config.crop.search_size, whole.crop and whole.crop.search_size),
     ):
         if asked != made:
             raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use {otherwise}")
@@ -177,13 +176,29 @@ def _sees_cuda() -> bool:
 def assemble(runtime: Runtime, config: Config) -> SiameseTracker:
     """Return a tracker that sees with a runtime, as a configuration says."""
     localiser = build_localiser(runtime, config)
+    _check_near(runtime, config)
     if config.recovery is None:
-        return SiameseTracker(localiser, config.lost, look_again=config.look_again)
+        return SiameseTracker(localiser, config.lost, look_again=config.look_again, near=config.near)
     if not isinstance(localiser, RPNLocaliser) or config.score is None:
         raise ValueError(
             "the table [recovery] needs an rpn head and the table [score]: places are taken by their chance"
         )
-    return SiameseTracker(localiser, config.lost, Recovery(localiser, config.recovery), config.look_again)
+    recovery = Recovery(localiser, config.recovery)
+    return SiameseTracker(localiser, config.lost, recovery, config.look_again, config.near)
+
+
+def _check_near(runtime: Runtime, config: Config) -> None:
+    """Raise ValueError where a smaller square would hold no object, or its cells lie between those of the large one."""
+    if config.near is None:
+        return
+    size, stride = config.near.size, runtime.stride
+    least, whole = (config.crop.template_size, config.crop.search_size) if config.crop else (1, 0)
+    if config.crop is None and config.online is not None:
+        whole = config.online.search_size
+    if not least <= size < whole or (whole - size) % stride:
+        raise ValueError(
+            f"near.size must be {least} or more, and the search's {whole} less a multiple of {stride}, got {size}"
+        )
 
 
 def build_localiser(runtime: Runtime, config: Config) -> Localiser:

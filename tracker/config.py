@@ -104,6 +104,15 @@ class LostConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NearConfig:
+    """When a smaller square is searched: where the object hardly moves (see `siamese_tracker`)."""
+
+    size: int  # of the crop, pixels
+    moved: float  # in the frame before, over the object's size: below
+    score: float  # from which on, before and now
+
+
+@dataclass(frozen=True, slots=True)
 class LookAgainConfig:
     """When a frame is searched once more, around the place just found (see `siamese_tracker`)."""
 
@@ -231,6 +240,7 @@ class Config:
     rpn: RPNConfig | None = None
     refine: RefineConfig | None = None  # without it boxes are not refined
     online: OnlineConfig | None = None
+    near: NearConfig | None = None  # without it all of the search's square is searched in each frame
     look_again: LookAgainConfig | None = None  # without it each frame is searched once
     score: ScoreConfig | None = None  # without it the score is what answers
     recovery: RecoveryConfig | None = None  # without it a lost object is searched for where it was

@@ -50,9 +50,15 @@ def cosine_window(cells: int) -> Response:
 
 def windowed(scores: Response, influence: float) -> Response:
     """Return scores (h, h), none negative, lowered away from the middle: by up to the share `influence` at the rim."""
-    window = cosine_window(len(scores))
+    return scores * _window_weights(len(scores), influence)
+
+
+@cache
+def _window_weights(cells: int, influence: float) -> Response:
+    window = cosine_window(cells)
     weights: Response = 1 - influence + influence * window / window.max()
-    return scores * weights
+    weights.flags.writeable = False
+    return weights
 
 
 class ResponsePyramid:

@@ -66,10 +66,17 @@ def export(
     hashes = {name: digest(exported.path(out, name)) for name, *_ in parts}
     exported = replace(exported, outputs={name: module.outputs for name, module, _ in parts}, sha256=hashes)
     engine = OnnxEngine(out, exported, threads=1) if kind == "onnx" else ProgramEngine(out, exported)
-    for name, module, inputs in parts:
+    near = [] if config.near is None else _parts(network, _searching(config, config.near.size))
+    for name, module, inputs in (*parts, *near):
         _compare(engine, name, (module, inputs), _HALF_TOLERANCE if half else _TOLERANCE)
     write_card(out, exported)  # last: without it the folder is no model
     return exported
+
+
+def _searching(config: Config, size: int) -> Config:
+    """Return the settings with another size of the search's crops."""
+    crop = config.crop and replace(config.crop, search_size=size)
+    return replace(config, crop=crop, online=config.online and replace(config.online, search_size=size))
 
 
 def examples(network: SiameseNetwork, config: Config) -> dict[str, dict[str, np.ndarray]]:
@@ -131,8 +138,8 @@ def _write(module: Graph, inputs: dict[str, Tensor], path: Path, half: bool) -> 
     """Write a graph as the ending of its file says."""
     dynamic = torch.export.Dim.DYNAMIC
     axes: list[object] = [{0: dynamic, 1: dynamic, 2: dynamic} if name == "images" else {0: dynamic} for name in inputs]
-    if isinstance(module, HeadGraph):  # its code is a variable number of inputs: one axis more around them
-        axes = [*axes[:2], tuple(axes[2:])]
+    if isinstance(module, HeadGraph):  # of crops of any size; its code is a variable number of inputs
+        axes = [*[{0: dynamic, 2: dynamic, 3: dynamic}] * 2, tuple(axes[2:])]
     given = tuple(value.clone() for value in inputs.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters' own making

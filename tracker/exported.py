@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 
-FORMAT = "siamtrack-graphs-1"
+FORMAT = "siamtrack-graphs-2"
 CARD = "model.json"
 GRAPHS = BACKBONE, CODE, HEAD, EMBEDDING, REFINER = "backbone", "code", "head", "embedding", "refiner"
 # How a graph may be written: the endings of its files, and what runs it here, the fastest first. Programs of torch are

@@ -130,6 +130,10 @@ class CropGeometry:
         """Frame pixels in one crop pixel."""
         return self.side / self.size
 
+    def narrowed(self, size: int) -> "CropGeometry":
+        """Return the square around the same centre, at the same scale, whose crop has that size."""
+        return CropGeometry(self.cx, self.cy, self.frame_per_crop * size, size)
+
     def to_crop(self, x: float, y: float) -> tuple[float, float]:
         """Map a frame point to crop pixels."""
         return (

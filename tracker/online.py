@@ -24,7 +24,8 @@ class PlaceState:
     weights: Array  # (m,), the filter
     first_peak: float  # its answer on the first frame: what a good match looks like
     sigma: Array  # (1,), of the labels, cells
-    learned: int  # frames
+    cells: int  # on a side of the first frame's maps
+    learned: int = 0  # frames
     waited: int = 0  # frames since then that might have been
 
 
@@ -69,11 +70,15 @@ class PlaceModel:
         correlation, moment = online_filter.normal_equations(samples, labels, weights / weights.sum(), config.kernel)
         solved = online_filter.solve(online_filter.gram(correlation), moment, config.ridge)
         peak = float(online_filter.respond(samples[:1], solved, config.kernel).max())
-        return PlaceState(projection, correlation, moment, correlation, moment, solved, max(peak, 1e-6), sigma, 0)
+        cells = maps.shape[-1]
+        return PlaceState(projection, correlation, moment, correlation, moment, solved, max(peak, 1e-6), sigma, cells)
 
     def answer(self, state: PlaceState, maps: Array) -> tuple[Array, Array]:
         """Return the projected sample (1, channels, h, h) and the filter's answers (h, h), 1 as on the first frame."""
         sample = online_filter.project(maps, state.projection)
+        cells = sample.shape[-1]
+        if cells != state.cells:  # of a smaller square: what it shows of the object weighs what it weighs elsewhere
+            sample = sample * np.float32(cells / state.cells)
         answers = online_filter.respond(sample, state.weights, self.config.kernel)[0]
         return sample, answers / np.float32(state.first_peak)
 

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from tracker.config import LookAgainConfig, LostConfig
+from tracker.config import LookAgainConfig, LostConfig, NearConfig
 from tracker.crop import Fill, cut, mean_colour
 from tracker.frames import as_rgb_uint8
 from tracker.geometry import Box, CropGeometry, centre_distance, check_initial_box
 from tracker.interface import Frame, Prediction
 from tracker.localisers import Localiser
 from tracker.recovery import Recovery
-from tracker.runtime import Seen
 from tracker.threads import one_blas_thread
 
 
@@ -36,6 +35,7 @@ class TrackState:
     doubtful: int  # frames in a row with a score below `lost.enter`
     lost: bool
     sure: Sure
+    calm: bool = False  # whether the object hardly moved in the last frame, and was seen well
 
     def advanced(self, box: Box, score: float, model: Any, config: LostConfig) -> "TrackState":  # noqa: ANN401
         """Return the state after a frame: the new box and model, and the verdict, with hysteresis."""
@@ -65,26 +65,33 @@ class SiameseTracker:
         lost: LostConfig,
         recovery: Recovery | None = None,
         look_again: LookAgainConfig | None = None,
+        near: NearConfig | None = None,
     ) -> None:
         """Build a tracker without a target; with `recovery` it searches for one that is lost.
 
-        With `look_again` it searches a frame again where the object moved far: the network sees best what is in the
-        middle, and the search's window and its size are those of the place before. Raises ValueError for settings out
-        of range.
+        With `near` it searches a smaller square while the object hardly moves, and in the same frame all of it where
+        the answer is doubtful. With `look_again` it searches a frame again where the object moved far: the network sees
+        best what is in the middle, and the search's window and its size are those of the place before. Raises
+        ValueError for settings out of range.
         """
         if look_again is not None and not look_again.moved > 0:
             raise ValueError(f"look_again.moved must be above 0, got {look_again.moved}")
         if look_again is not None and not 0 <= look_again.drop <= 1:
             raise ValueError(f"look_again.drop must be 0 to 1, got {look_again.drop}")
+        if near is not None and not near.moved > 0:
+            raise ValueError(f"near.moved must be above 0, got {near.moved}")
+        if near is not None and not 0 <= near.score <= 1:
+            raise ValueError(f"near.score must be 0 to 1, got {near.score}")
         self.localiser = localiser
         self.lost = lost
         self.recovery = recovery
         self.look_again = look_again
+        self.near = near
         self.state: TrackState | None = None
 
     def fork(self) -> "SiameseTracker":
         """Return another tracker on the same network, without a target."""
-        return SiameseTracker(self.localiser, self.lost, self.recovery, self.look_again)
+        return SiameseTracker(self.localiser, self.lost, self.recovery, self.look_again, self.near)
 
     def init(self, frame: Frame, box: Box) -> None:
         """Learn the object that `box` marks in `frame` (H, W, 3) RGB uint8.
@@ -98,17 +105,27 @@ class SiameseTracker:
         fill = mean_colour(frame)
         with one_blas_thread():
             model = self.localiser.learn(frame, box, fill)
-        self.state = TrackState(box, model, fill, 0, doubtful=0, lost=False, sure=Sure(box, model, 0))
+            self.state = TrackState(box, model, fill, 0, doubtful=0, lost=False, sure=Sure(box, model, 0))
+            if self.near is not None:  # what computes squares of that size gets ready here, not while frames wait
+                _search([_Task(self, box, near=True)], frame)
 
     def update(self, frame: Frame) -> Prediction:
         """Find the object in the next frame, RGB uint8; the frame may differ in size from the ones before."""
         return update_many([self], frame)[0]
 
-    def _far(self, look: Look) -> bool:
-        if self.look_again is None:
-            return False
+    def _moved(self, look: Look) -> float:
+        """Return how far the object moved, over its size."""
         last = _state_of(self).box
-        return centre_distance(look.box, last) > self.look_again.moved * math.sqrt(last.w * last.h)
+        return centre_distance(look.box, last) / math.sqrt(last.w * last.h)
+
+    def _far(self, look: Look) -> bool:
+        return self.look_again is not None and self._moved(look) > self.look_again.moved
+
+    def _stays_near(self) -> bool:
+        return self.near is not None and _state_of(self).calm
+
+    def _sees(self, look: Look) -> bool:
+        return self.near is not None and look.score >= self.near.score
 
     def _better(self, first: Look, second: Look) -> Look:
         """Return the second look, around the place of the first, unless there is less to see.
@@ -123,7 +140,8 @@ class SiameseTracker:
 
     def _advance(self, frame: Frame, look: Look) -> Prediction:
         box, score, model = look
-        state = _state_of(self).advanced(box, score, model, self.lost)
+        calm = self.near is not None and self._sees(look) and self._moved(look) < self.near.moved
+        state = replace(_state_of(self).advanced(box, score, model, self.lost), calm=calm)
         if state.lost and self.recovery is not None:
             sure = state.sure
             found = self.recovery.search(frame, state.fill, sure.box, sure.model, sure.lost_frames - 1)
@@ -145,40 +163,55 @@ def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Predic
     if any(tracker.localiser is not trackers[0].localiser for tracker in trackers):
         raise ValueError("trackers updated together must share a network: make them with fork()")
     frame = as_rgb_uint8(frame)
-    boxes = [_state_of(tracker).box for tracker in trackers]
-    shown = _see(trackers, frame, boxes)
+    tasks = [_Task(tracker, _state_of(tracker).box, tracker._stays_near()) for tracker in trackers]
     with one_blas_thread():
-        looks = _find(trackers, frame, boxes, *shown)
-        far = [at for at, (tracker, look) in enumerate(zip(trackers, looks, strict=True)) if tracker._far(look)]
-        if far:
-            some, places = [trackers[at] for at in far], [looks[at].box for at in far]
-            for at, second in zip(far, _find(some, frame, places, *_see(some, frame, places)), strict=True):
-                looks[at] = trackers[at]._better(looks[at], second)
+        looks = _search(tasks, frame)
+        doubtful = [at for at, task in enumerate(tasks) if task.near and not task.tracker._sees(looks[at])]
+        wide = [tasks[at]._replace(near=False) for at in doubtful]
+        for at, look in zip(doubtful, _search(wide, frame), strict=True):
+            looks[at] = look
+        far = [at for at, look in enumerate(looks) if trackers[at]._far(look)]
+        there = [_Task(trackers[at], looks[at].box) for at in far]
+        for at, look in zip(far, _search(there, frame), strict=True):
+            looks[at] = trackers[at]._better(looks[at], look)
         return [tracker._advance(frame, look) for tracker, look in zip(trackers, looks, strict=True)]
 
 
-_Regions = list[list[CropGeometry]]  # of each tracker
+class _Task(NamedTuple):
+    """Hold for whose target to search, around which box, and whether only near it."""
+
+    tracker: SiameseTracker
+    box: Box
+    near: bool = False
+
+    @property
+    def regions(self) -> list[CropGeometry]:
+        regions = self.tracker.localiser.regions(self.box)
+        config = self.tracker.near
+        return [region.narrowed(config.size) for region in regions] if self.near and config else regions
 
 
-def _see(trackers: Sequence[SiameseTracker], frame: Frame, boxes: Sequence[Box]) -> tuple[_Regions, Seen]:
-    """Return the regions around the box of each tracker, and what is seen in them, all as one batch."""
-    localiser = trackers[0].localiser
-    states = [_state_of(tracker) for tracker in trackers]
-    regions = [localiser.regions(box) for box in boxes]
+def _search(tasks: Sequence[_Task], frame: Frame) -> list[Look]:
+    """Search for each task's target; squares of one size go through the network as one batch. No state changes."""
+    looks: dict[int, Look] = {}
+    for near in (False, True):
+        group = [at for at, task in enumerate(tasks) if task.near is near]
+        if group:
+            looks |= zip(group, _search_alike([tasks[at] for at in group], frame), strict=True)
+    return [looks[at] for at in range(len(tasks))]
+
+
+def _search_alike(tasks: Sequence[_Task], frame: Frame) -> list[Look]:
+    localiser = tasks[0].tracker.localiser
+    states = [_state_of(task.tracker) for task in tasks]
+    regions = [task.regions for task in tasks]
     crops = [cut(frame, region, state.fill) for state, own in zip(states, regions, strict=True) for region in own]
     codes = [localiser.code(state.model) for state, own in zip(states, regions, strict=True) for _ in own]
-    return regions, localiser.runtime.see(crops, [code for code in codes if code is not None])
-
-
-def _find(
-    trackers: Sequence[SiameseTracker], frame: Frame, boxes: Sequence[Box], regions: _Regions, seen: Seen
-) -> list[Look]:
-    """Find each tracker's target in what `_see` returned of its box; no tracker's state changes."""
+    seen = localiser.runtime.see(crops, [code for code in codes if code is not None])
     looks = []
     first = 0
-    for tracker, box, own in zip(trackers, boxes, regions, strict=True):
-        part = seen.part(first, len(own))
-        candidate, index, model = tracker.localiser.locate(_state_of(tracker).model, part, box)
+    for task, state, own in zip(tasks, states, regions, strict=True):
+        candidate, index, model = localiser.locate(state.model, seen.part(first, len(own)), task.box)
         first += len(own)
         looks.append(Look(candidate.in_frame(own[index]).held_in(frame.shape[:2]), candidate.score, model))
     return looks

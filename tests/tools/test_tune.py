@@ -317,7 +317,7 @@ def test_the_command_reports_and_goes_on(data: Path, capsys: pytest.CaptureFixtu
     ("options", "says"),
     [
         (["--range", "rpn.speed=0:1"], "the model has no setting 'rpn.speed' to search"),
-        (["--range", "crop.search_size=177,193"], "is refused at 177: the graphs in"),
+        (["--range", "crop.template_size=113,129"], "is refused at 113: the graphs in"),
         (["--set", "rpn.speed=1"], "unknown setting rpn.speed"),
         (["--weight", "whole=0", "--weight", "starts=0"], "nothing counts"),
         (["--store-gb", "1e-6"], "decoded pictures take"),
