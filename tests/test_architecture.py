@@ -84,7 +84,7 @@ LAYERS = (
     ("network_builder", "export", "evaluation"),
     ("builder",),
     ("verifier",),
-    ("evaluation_toolkit", "training.watch", "training.verifier", "quantise", "picture_index"),
+    ("evaluation_toolkit", "training.watch", "training.verifier", "training.recipe", "quantise", "picture_index"),
     ("training.pair_source",),
     ("training.run", "training.encoder_run"),
     ("cli_track", "cli_batch", "cli_eval", "cli_train", "cli_data", "cli_export", "cli_encoder", "cli_verify"),

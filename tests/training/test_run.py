@@ -418,6 +418,19 @@ def test_both_networks_of_an_ensemble_learn(data: Path, tmp_path: Path) -> None:
             assert learned and not learned & frozen and (frozen or part != "backbone")
 
 
+def test_an_ensemble_that_was_stopped_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    recipe = ROOT / "configs" / "finetune.toml"
+    second = 'model.second={backbone="mobilenetv3_small",head="rpn_light",refiner="window_light"}'
+    changes = (*shipped('["conv1", "layer1"]'), second, "train.refine_weight=1.0", "train.pairs=8")
+    train(recipe, data, tmp_path / "whole", *changes)
+    train(recipe, data, tmp_path / "stopped", *changes, until=3)
+    rest = list(run.train(recipe, data, tmp_path / "stopped", changes, options()))
+    assert [line.split("/")[0] for line in rest if line.startswith("step ")] == ["step 3", "step 4"]
+    assert steps_in(tmp_path / "stopped") == 4
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    assert same_tensors(tmp_path / "stopped", tmp_path / "whole")
+
+
 def test_refiner_is_trained_beside_siamfc_and_resumed(config: Path, data: Path, tmp_path: Path) -> None:
     refined = ("model.refiner=window", "train.refine_weight=1.0")
     train(config, data, tmp_path / "none")

@@ -10,9 +10,9 @@ from tracker.data.shard_index import holds_shards, open_shards
 from tracker.data.shard_pairs import Lanes, ShardPairs
 from tracker.data.storage import Place
 from tracker.data.tracks import read_tracks
-from tracker.network_builder import pair_config
 from tracker.training.distributed import world_size
 from tracker.training.provenance import short_name
+from tracker.training.recipe import pair_config
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse
 from tracker.data.pairs import PairDataset, Pairs
 from tracker.data.shard_pairs import ShardPairs
 from tracker.data.storage import Place
-from tracker.network_builder import build_network, build_objective, build_optimizer, inference_dtype
+from tracker.network_builder import build_network, inference_dtype
 from tracker.toml_tree import to_toml
 from tracker.training.board import Board
 from tracker.training.distributed import rank, synchronise_batch_norm, world_size
 from tracker.training.pair_source import open_pairs
 from tracker.training.provenance import hardware, revision, short_name, shrunk
+from tracker.training.recipe import build_objective, build_optimizer
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer
 from tracker.training.watch import Watch, best_auc, read_sequences
 from tracker.whole_file import write_whole
