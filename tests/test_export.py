@@ -194,6 +194,14 @@ def test_shipped_graphs_track_as_torch_does(model: str, runtime: builder.Runtime
     assert_close_tracks(predictions(load_tracker(model, "cpu", runtime=runtime)), wanted)
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+@pytest.mark.parametrize("model", ["siamrpn_mobile", "siamfc_alexnet"])
+def test_shipped_graphs_search_squares_of_other_sizes(model: str, runtime: builder.RuntimeName) -> None:
+    other = ("crop.search_size=223", "near=false") if model == "siamfc_alexnet" else ("crop.search_size=241",)
+    wanted = predictions(load_tracker(model, "cpu", other, runtime="torch"))
+    assert_close_tracks(predictions(load_tracker(model, "cpu", other, runtime=runtime)), wanted)
+
+
 def assert_close_tracks(found: list[Prediction], wanted: list[Prediction]) -> None:
     for ours, theirs in zip(found, wanted, strict=True):
         # The tolerance of half precision: decisions, not digits.

@@ -88,6 +88,26 @@ def test_a_new_target_starts_with_the_whole_square() -> None:
     assert localiser.runtime.sizes == [100]
 
 
+def test_what_is_lost_is_searched_for_in_all_of_the_square() -> None:
+    lenient = NearConfig(size=60, moved=0.1, score=0.2)
+    assert sizes((0.0, 0.25), (0.0, 0.25), (0.0, 0.4), (0.0, 0.6), (0.0, 0.6), frames=5, near=lenient) == [
+        *(100, 60),  # then it is lost, by a score below `lost.enter` for two frames,
+        *(100, 100),  # until one is above `lost.leave`
+        60,
+    ]
+
+
+def test_trackers_of_one_network_may_search_squares_of_their_own() -> None:
+    first, localiser = follower((0.0, 0.9))
+    other = SiameseTracker(localiser, LOST, near=NearConfig(size=40, moved=0.1, score=0.8))
+    localiser.looks = [(0.0, 0.5), (0.0, 0.9), (0.0, 0.9), (1.0, 0.9), (0.5, 0.9)]
+    other.init(FRAME, START)
+    localiser.runtime.sizes.clear()
+    update_many([first, other], FRAME)
+    assert [one.box.cx for one in update_many([first, other], FRAME)] == [101.0, 100.5]
+    assert localiser.runtime.sizes == [100, 60, 40]
+
+
 def test_of_several_targets_each_is_searched_as_it_moves() -> None:
     """Squares of one size are one batch; answers go back to whom they belong."""
     first, localiser = follower((0.0, 0.9), (0.0, 0.5), (0.0, 0.5))

@@ -140,8 +140,9 @@ class SiameseTracker:
 
     def _advance(self, frame: Frame, look: Look) -> Prediction:
         box, score, model = look
-        calm = self.near is not None and self._sees(look) and self._moved(look) < self.near.moved
-        state = replace(_state_of(self).advanced(box, score, model, self.lost), calm=calm)
+        state = _state_of(self).advanced(box, score, model, self.lost)
+        if self.near is not None and self._sees(look) and self._moved(look) < self.near.moved:
+            state = replace(state, calm=not state.lost)
         if state.lost and self.recovery is not None:
             sure = state.sure
             found = self.recovery.search(frame, state.fill, sure.box, sure.model, sure.lost_frames - 1)
@@ -193,18 +194,20 @@ class _Task(NamedTuple):
 
 def _search(tasks: Sequence[_Task], frame: Frame) -> list[Look]:
     """Search for each task's target; squares of one size go through the network as one batch. No state changes."""
+    regions = [task.regions for task in tasks]
+    alike: dict[int, list[int]] = {}
+    for at, own in enumerate(regions):
+        alike.setdefault(own[0].size, []).append(at)
     looks: dict[int, Look] = {}
-    for near in (False, True):
-        group = [at for at, task in enumerate(tasks) if task.near is near]
-        if group:
-            looks |= zip(group, _search_alike([tasks[at] for at in group], frame), strict=True)
+    for group in alike.values():
+        found = _search_alike([tasks[at] for at in group], [regions[at] for at in group], frame)
+        looks |= zip(group, found, strict=True)
     return [looks[at] for at in range(len(tasks))]
 
 
-def _search_alike(tasks: Sequence[_Task], frame: Frame) -> list[Look]:
+def _search_alike(tasks: Sequence[_Task], regions: Sequence[list[CropGeometry]], frame: Frame) -> list[Look]:
     localiser = tasks[0].tracker.localiser
     states = [_state_of(task.tracker) for task in tasks]
-    regions = [task.regions for task in tasks]
     crops = [cut(frame, region, state.fill) for state, own in zip(states, regions, strict=True) for region in own]
     codes = [localiser.code(state.model) for state, own in zip(states, regions, strict=True) for _ in own]
     seen = localiser.runtime.see(crops, [code for code in codes if code is not None])
