@@ -8,7 +8,8 @@ without the stages inside it; "in updates" says in how many of them it ran, and 
 mean time for which the thread had a core; median and p95 are by the wall. On an idle machine cpu and median agree; on a
 busy one only cpu, and what is computed from it (share of all updates, GFLOP/s), says something of the tracker.
 
-The limit is a matrix product, timed between the updates; a multiply-add is two FLOP.
+The limit is a matrix product, timed between the updates; a multiply-add is two FLOP. Beside it stands the backbone in
+those updates that searched all of the square, and once: a smaller one is less work.
 """
 
 import argparse
@@ -32,8 +33,9 @@ from benchmarks.correlation import machine
 from benchmarks.report import publish
 from tracker import siamese_tracker
 from tracker.builder import load_tracker
+from tracker.crop import Fill
 from tracker.frames import open_frames
-from tracker.geometry import Box
+from tracker.geometry import Box, CropGeometry
 from tracker.interface import Frame
 from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser
 from tracker.models import graphs, online_filter
@@ -69,6 +71,8 @@ class Figures:
     updates: list[Span] = field(default_factory=list)
     inits: list[Span] = field(default_factory=list)
     products: dict[torch.dtype, list[Span]] = field(default_factory=lambda: defaultdict(list))
+    whole: list[int] = field(default_factory=list)  # sizes of the crops that `work` is of
+    crops: list[list[int]] = field(default_factory=list)  # the same of each update
 
 
 def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
@@ -131,6 +135,20 @@ def stage_names(follower: SiameseTracker) -> list[str]:
 
 
 @contextmanager
+def cut_sizes() -> Iterator[list[int]]:
+    """Give a list to which the size of each crop is added as a tracker cuts it."""
+    sizes: list[int] = []
+    cut = siamese_tracker.cut
+
+    def noting(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
+        sizes.append(region.size)
+        return cut(frame, region, fill)
+
+    with patch.object(siamese_tracker, "cut", noting):
+        yield sizes
+
+
+@contextmanager
 def clocked(
     follower: SiameseTracker, boundaries: Sequence[nn.Module]
 ) -> Iterator[tuple[StageClock, Callable[[Frame], Any]]]:
@@ -163,7 +181,8 @@ def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[B
     follower.init(frames[0], boxes[0])
     if isinstance(follower.localiser.runtime, TorchRuntime):
         dtype = next(network_of(follower).backbone.parameters()).dtype
-        figures = Figures(backbone_work(follower, frames[1]), dtype)
+        whole = [region.size for region in follower.localiser.regions(boxes[0])]
+        figures = Figures(backbone_work(follower, frames[1]), dtype, whole=whole)
     else:
         figures = Figures(None, torch.float32)
     starts = range(0, len(frames) - PASS_UPDATES, PASS_UPDATES)
@@ -181,10 +200,13 @@ def measure(follower: SiameseTracker, frames: Sequence[Frame], boxes: Sequence[B
 
 
 def _time_updates(follower: SiameseTracker, frames: Sequence[Frame], figures: Figures) -> None:
-    with clocked(follower, figures.work.boundaries if figures.work else ()) as (clock, update):
+    boundaries = figures.work.boundaries if figures.work else ()
+    with clocked(follower, boundaries) as (clock, update), cut_sizes() as sizes:
         for frame in frames:
             clock.spent.clear()
             update(frame)
+            figures.crops.append([*sizes])
+            sizes.clear()
             wall, cpu = (sum(times) for times in zip(*clock.spent.values(), strict=True))
             figures.updates.append((wall, cpu))
             for stage, spent in clock.spent.items():
@@ -233,8 +255,10 @@ def limit_table(figures: Figures) -> Iterator[str]:
     side = f"{MATRIX_SIDE} x {MATRIX_SIDE}"
     for dtype, rate in rates.items():
         yield f"| matrix product, {side} | {macs / 1e6:.0f} | {_name(dtype)} | {rate:.1f} | |"
-    work, fine, deep = figures.work, figures.stages[FINE], figures.stages[DEEP]
+    work = figures.work
     assert work is not None
+    whole = [at for at, sizes in enumerate(figures.crops) if sizes == figures.whole]
+    fine, deep = ([figures.stages[stage][at] for at in whole] for stage in (FINE, DEEP))
     both = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(fine, deep, strict=True)]
     for label, parts, spans in (
         (FINE, work.fine_macs, fine),

@@ -230,3 +230,16 @@ def test_a_model_that_ships_without_graphs_runs_in_torch_alone(monkeypatch: pyte
     monkeypatch.setattr(stages, "measure", measure)
     assert stages.main([]) == 2
     assert loaded == [("siamrpn_alexnet", "torch"), ("mobilenetv3_online", "torch"), ("mobilenetv3_online", "openvino")]
+
+
+def test_the_backbone_is_compared_where_all_of_the_square_was_searched() -> None:
+    near = "near={size=145,moved=0.5,score=0.0}"  # after the first update of each piece
+    follower = load_tracker("resnet18_online", "cpu", [near], runtime="torch")
+    frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (0.5, 0.2)), strict=True)
+    figures = stages.measure(follower, frames, boxes, updates=3)
+    assert figures.whole == [241] and figures.crops == [[241], [145], [145]]
+    wall, cpu = figures.stages["backbone to fine"][0]
+    assert figures.work is not None
+    figures.stages["backbone to fine"][1:] = [(wall / 100, cpu / 100)] * 2  # whatever a smaller square took
+    line = next(line for line in stages.limit_table(figures) if line.startswith("| backbone to fine"))
+    assert float(line.split("|")[4]) == pytest.approx(2 * figures.work.fine_macs / cpu / 1e9, abs=0.06)
