@@ -97,9 +97,9 @@ def test_after_the_first_frames_one_is_learned_for_several() -> None:
     state = learned_place(model)
     due, learned = [], []
     for i in range(12):
-        due.append(model.due(state))
-        before = state
-        state = model.learn(state, model.answer(state, deep_features(4, 9, seed=i))[0], place_of(4, 9))
+        before, sample = state, model.answer(state, deep_features(4, 9, seed=i))[0]
+        due.append(model.due(state, sample))
+        state = model.learn(state, sample, place_of(4, 9))
         learned.append(state.learned)
         assert (state.weights is before.weights) == (due[-1] == 0)
     assert due == [1, 1, 1, 1, 0, 0, 3, 0, 0, 3, 0, 0]
@@ -109,6 +109,32 @@ def test_after_the_first_frames_one_is_learned_for_several() -> None:
 def test_no_frame_is_no_pace() -> None:
     with pytest.raises(ValueError, match="online.learn_every must be 1 frame or more, got 0"):
         PlaceModel(replace(CONFIG, learn_every=0), STRIDE)
+    with pytest.raises(ValueError, match="online.learn_near must be 0 or more frames, got -1"):
+        PlaceModel(replace(CONFIG, learn_near=-1), STRIDE)
+
+
+@pytest.mark.parametrize(("near", "wanted"), [(0, [1, 0, 2, 0, 2, 0, 2, 0]), (5, [1, 0, 0, 0, 0, 5, 0, 2])])
+def test_from_smaller_squares_it_learns_at_a_pace_of_its_own(near: int, wanted: list[int]) -> None:
+    """The last two frames show the whole square again: what waited is made up for with the next one."""
+    model = PlaceModel(replace(CONFIG, learn_every=2, learn_near=near, first_frames=1), STRIDE)
+    state, due = learned_place(model), []
+    for i in range(8):
+        maps = deep_features(4, 9, seed=i)
+        sample = model.answer(state, maps[:, :, 3:-3, 3:-3] if 0 < i < 6 else maps)[0]
+        due.append(model.due(state, sample))
+        state = model.learn(state, sample, place_of(4, 9))
+    assert due == wanted
+
+
+def test_a_smaller_square_answers_as_the_whole_one_does() -> None:
+    model = PlaceModel(CONFIG, STRIDE)
+    state = learned_place(model)
+    maps = deep_features(8, 8, seed=1)
+    sample, whole = model.answer(state, maps)
+    inner, answers = model.answer(state, maps[:, :, 3:-3, 3:-3])
+    energy = float(np.square(sample[:, :, 3:-3, 3:-3]).sum() / np.square(sample).sum())
+    assert np.square(inner).sum() == pytest.approx((11 / 17) ** 2)  # the same energy a cell in the mean
+    assert answers.max() * (energy**0.5 * 17 / 11) == pytest.approx(whole.max(), rel=1e-3)
 
 
 def test_one_frame_for_several_weighs_as_much_as_they_do() -> None:

@@ -85,6 +85,7 @@ class OnlineConfig:
     first_frames: int
     gate: float
     learn_every: int = 1  # frames, once the first ones are learned: with the weight of all of them
+    learn_near: int = 0  # the same while a smaller square is searched, see NearConfig; 0: no other
     fine_weight: float = 0.0  # of the fine features beside the deep ones, whose weight is 1; for backbones of stride 16
     trust: float = 0.0  # score from which on the box is corrected
     box: BoxRegressionConfig | None = None  # without it boxes are the head's, or those of the scale search

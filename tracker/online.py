@@ -46,6 +46,8 @@ class PlaceModel:
         """Take the settings and the stride of the maps. Raises ValueError for a `learn_every` that is no frame."""
         if config.learn_every < 1:
             raise ValueError(f"online.learn_every must be 1 frame or more, got {config.learn_every}")
+        if config.learn_near < 0:
+            raise ValueError(f"online.learn_near must be 0 or more frames, got {config.learn_near}")
         self.config = config
         self.stride = stride
 
@@ -82,17 +84,19 @@ class PlaceModel:
         answers = online_filter.respond(sample, state.weights, self.config.kernel)[0]
         return sample, answers / np.float32(state.first_peak)
 
-    def due(self, state: PlaceState) -> int:
-        """Return how many frames the next one to be learned stands for, 0 where it is not its turn."""
-        every = self.config.learn_every if state.learned >= self.config.first_frames else 1
-        return every if state.waited + 1 >= every else 0
+    def due(self, state: PlaceState, sample: Array) -> int:
+        """Return how many frames a projected sample is to be learned for, 0 where it is not its turn."""
+        config, waiting = self.config, state.waited + 1
+        near = config.learn_near if sample.shape[-1] < state.cells else 0
+        every = (near or config.learn_every) if state.learned >= config.first_frames else 1
+        return waiting if waiting >= every else 0
 
     def learn(self, state: PlaceState, sample: Array, offset: tuple[float, float]) -> PlaceState:
         """Learn from a projected sample in which the object lies at `offset` (u, v) from the middle, pixels.
 
         Where `due` says that it is not its turn, the frame is only counted.
         """
-        frames = self.due(state)
+        frames = self.due(state, sample)
         return self.learn_for(frames, state, sample, offset) if frames else replace(state, waited=state.waited + 1)
 
     def learn_for(self, frames: int, state: PlaceState, sample: Array, offset: tuple[float, float]) -> PlaceState:
@@ -202,7 +206,7 @@ def learn_both(
     place: PlaceModel, box: BoxModel, state: OnlineState, sample: Array, maps: Array, found: Box
 ) -> OnlineState:
     """Learn the place from a projected sample, and in the same frames the box from a projected map of `correct`."""
-    frames = place.due(state.place)
+    frames = place.due(state.place, sample)
     box_state = box.learn(state.box, maps, found, frames) if frames else state.box
     return OnlineState(place.learn(state.place, sample, (found.cx, found.cy)), box_state)
 
