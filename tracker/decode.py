@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -151,10 +152,23 @@ def _logistic(logits: Response) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """Hold a box and a score for each cell of the search crop."""
+    """Hold a score and a box for each cell of the search crop, and what a given box means beyond such a box."""
 
     scores: Response  # (h, h)
     boxes: Response  # (4, h, h): (u, v) from the crop's middle and (w, h), pixels of the crop
+    calibration: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # (dx, dy) over its size, log sizes
+
+    def sizes(self, cells: Any) -> tuple[Response, Response]:  # noqa: ANN401 - one index or an array of them
+        """Return width and height, calibrated, of the boxes of some cells, counted row by row."""
+        *_, dw, dh = self.calibration
+        w, h = self.boxes.reshape(4, -1)[2:, cells]
+        return w * math.exp(dw), h * math.exp(dh)
+
+    def box(self, cell: int) -> tuple[float, float, float, float]:
+        """Return the box of a cell, calibrated."""
+        dx, dy, dw, dh = self.calibration
+        u, v, w, h = self.boxes.reshape(4, -1)[:, cell]
+        return float(u + dx * w), float(v + dy * h), float(w * math.exp(dw)), float(h * math.exp(dh))
 
 
 def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RPNConfig) -> Candidate:
@@ -167,13 +181,12 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     last = context_side(last_w, last_h, _CONTEXT), last_w / last_h
     # Penalties only lower a cell: one that without them is no better than the best with them cannot win.
     bounds = windowed(proposals.scores, config.window_influence).ravel()
-    boxes = proposals.boxes.reshape(4, -1)
     first = int(bounds.argmax())
-    lowered = float(bounds[first]) * math.exp(-config.penalty_k * float(_changes(boxes[2:, first], last)))
+    lowered = float(bounds[first]) * math.exp(-config.penalty_k * float(_changes(proposals.sizes(first), last)))
     cells = np.flatnonzero(bounds >= lowered)
-    penalties = np.exp(-config.penalty_k * _changes(boxes[2:, cells], last))
+    penalties = np.exp(-config.penalty_k * _changes(proposals.sizes(cells), last))
     best = int((bounds[cells] * penalties).argmax())
-    du, dv, box_w, box_h = boxes[:, cells[best]].tolist()
+    du, dv, box_w, box_h = proposals.box(int(cells[best]))
     score = min(max(float(proposals.scores.ravel()[cells[best]]), 0.0), 1.0)
     smoothing = config.size_smoothing * float(penalties[best]) * score
     return Candidate(du, dv, last_w + smoothing * (box_w - last_w), last_h + smoothing * (box_h - last_h), score)
@@ -199,8 +212,8 @@ def value_near(scores: Response, candidate: Candidate, stride: int) -> float:
     return float(scores[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max())
 
 
-def _changes(sizes_wh: Response, last: tuple[float, float]) -> Response:
-    """Return by how much sizes (2, ...) differ from the last context side and shape (w / h), 0 where by nothing."""
+def _changes(sizes_wh: tuple[Response, Response], last: tuple[float, float]) -> Response:
+    """Return by how much widths and heights differ from the last context side and shape (w / h), 0 where by nothing."""
     w, h = sizes_wh
     return _change(context_side(w, h, _CONTEXT), last[0]) * _change(w / h, last[1]) - 1
 

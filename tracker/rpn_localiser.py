@@ -1,6 +1,5 @@
 """How SiamRPN finds a target: the head's overlaps and boxes, beside a filter learned online on the same features."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -169,7 +168,7 @@ class RPNLocaliser:
             scores = scores + np.float32(self.config.filter_share) * (spread - scores)
         if not np.isfinite(scores).all():
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
-        return Proposals(scores, _calibrated(seen.boxes[0], model.calibration)), sample
+        return Proposals(scores, seen.boxes[0], model.calibration), sample
 
     def _evidence(self, seen: Seen, proposals: Proposals, candidate: Candidate) -> Evidence:
         assert seen.scores is not None
@@ -200,12 +199,6 @@ class RPNLocaliser:
         off = np.hstack([(truth[:, :2] - found[:, :2]) / found[:, 2:], np.log(truth[:, 2:] / found[:, 2:])])
         dx, dy, dw, dh = (self.config.calibration * np.clip(np.median(off, axis=0), -0.5, 0.5)).tolist()
         return dx, dy, dw, dh
-
-
-def _calibrated(boxes: Array, calibration: tuple[float, float, float, float]) -> Array:
-    dx, dy, dw, dh = calibration
-    u, v, w, h = boxes
-    return np.stack([u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)])
 
 
 def _centred(box: Box, size: int) -> tuple[float, float, float, float]:
