@@ -156,7 +156,8 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
     if not Path("/proc/self/status").exists():
         raise OSError("memory is read from /proc, which only Linux has")
     yield "# Memory\n"
-    yield "Written by `python -m benchmarks.memory --out benchmarks/memory.md`, which says how to read it.\n"
+    options = f"--frames {arguments.frames} --updates {arguments.updates} --model {arguments.model}"
+    yield f"Written by `python -m benchmarks.memory {options}`, which says how to read it.\n"
     yield f"{machine()}\n"
     if arguments.frames:
         with TemporaryDirectory() as folder:
