@@ -154,7 +154,7 @@ class SiameseTracker:
 
 
 def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Prediction]:
-    """Update several trackers that share a network on one frame: their crops go through it as one batch.
+    """Update several trackers that share a network on one frame: crops of one size go through it as one batch.
 
     The boxes are those of updating each alone. Raises RuntimeError before `init`, ValueError where the trackers do not
     share a network.
