@@ -191,10 +191,8 @@ def _check_near(runtime: Runtime, config: Config) -> None:
     """Raise ValueError where a smaller square would hold no object, or its cells lie between those of the large one."""
     if config.near is None:
         return
-    size, stride = config.near.size, runtime.stride
-    least, whole = (config.crop.template_size, config.crop.search_size) if config.crop else (1, 0)
-    if config.crop is None and config.online is not None:
-        whole = config.online.search_size
+    size, whole, stride = config.near.size, config.search_size, runtime.stride
+    least = config.crop.template_size if config.crop else 1
     if not least <= size < whole or (whole - size) % stride:
         raise ValueError(
             f"near.size must be {least} or more, and the search's {whole} less a multiple of {stride}, got {size}"

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tracker.config import ScoreConfig
+from tracker.decode import BoxUVWH
 from tracker.runtime import Array, Runtime, embed_box
-
-_BoxUvwh = tuple[float, float, float, float]
 
 
 class Evidence(NamedTuple):
@@ -49,11 +48,11 @@ class Certainty:
         self.runtime = runtime
         self.config = config
 
-    def start(self, maps: Array, box_uvwh: _BoxUvwh) -> CertaintyState:
+    def start(self, maps: Array, box_uvwh: BoxUVWH) -> CertaintyState:
         """Return the state of an object in maps (C, h, w); box_uvwh: centre from the crop's middle and size, pixels."""
         return CertaintyState(embed_box(self.runtime, maps, box_uvwh), recent=1.0)
 
-    def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
+    def judge(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: BoxUVWH) -> Judgement:
         """Return how likely the place shows the object, the frames before it counting as they are known.
 
         A place that is likely by the similarity of a frame shortly before is not embedded again.
@@ -68,7 +67,7 @@ class Certainty:
         """Return the state for a place that was found again: it is embedded, whatever another place looked like."""
         return replace(state, age=self.config.embed_every)
 
-    def judge_afresh(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: _BoxUvwh) -> Judgement:
+    def judge_afresh(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: BoxUVWH) -> Judgement:
         """Return the same for a place elsewhere, of which the frames before say nothing."""
         return self._judge(state, evidence, evidence.alone, (maps, box_uvwh))
 
@@ -85,7 +84,7 @@ class Certainty:
         return CertaintyState(mean, recent, found.similarity)
 
     def _judge(
-        self, state: CertaintyState, evidence: Evidence, recent: float, place: tuple[Array, _BoxUvwh]
+        self, state: CertaintyState, evidence: Evidence, recent: float, place: tuple[Array, BoxUVWH]
     ) -> Judgement:
         embedding = embed_box(self.runtime, *place)
         similarity = float(state.mean @ embedding)

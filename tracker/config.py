@@ -248,6 +248,13 @@ class Config:
     train: TrainConfig | None = None
 
     @property
+    def search_size(self) -> int:
+        """Side of the search's crops, pixels; 0 for a model that searches nothing."""
+        if self.model.head != "none" and self.crop is not None:
+            return self.crop.search_size
+        return self.online.search_size if self.online is not None else 0
+
+    @property
     def fine_weight(self) -> float:
         """Weight of the fine features in the online filter's maps, 0 without a filter."""
         return self.online.fine_weight if self.online is not None else 0.0

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +12,9 @@ from tracker.config import RPNConfig, ScaleSearchConfig
 from tracker.geometry import Box, CropGeometry, context_side
 
 Response = NDArray[np.float32]
+
+BoxUVWH = tuple[float, float, float, float]  # the centre less the crop's middle, and the size, crop pixels
+Moves = tuple[float, float, float, float]  # (dx, dy) over the size, and the log growth of both sides
 
 _CONTEXT = 0.5  # of the squares whose sides are compared for a change of size: half of w + h, as in the paper
 _FLAT = 1e-4  # logits that differ by less are equal: the interpolation's rounding is below it
@@ -29,7 +31,7 @@ class Candidate:
     score: float
 
     @property
-    def box_uvwh(self) -> tuple[float, float, float, float]:
+    def box_uvwh(self) -> BoxUVWH:
         """The box: its centre less the crop's middle, and its size."""
         return self.du, self.dv, self.w, self.h
 
@@ -37,6 +39,13 @@ class Candidate:
         """Return the box in pixels of the frame that the crop was cut from."""
         middle = region.size / 2
         return region.box_to_frame(Box(middle + self.du, middle + self.dv, self.w, self.h))
+
+
+def moved(box: BoxUVWH, by: Moves) -> BoxUVWH:
+    """Return a box moved, in the precision of its numbers."""
+    u, v, w, h = box
+    dx, dy, dw, dh = by
+    return u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)
 
 
 @cache
@@ -156,19 +165,18 @@ class Proposals:
 
     scores: Response  # (h, h)
     boxes: Response  # (4, h, h): (u, v) from the crop's middle and (w, h), pixels of the crop
-    calibration: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # (dx, dy) over its size, log sizes
+    calibration: Moves = (0.0, 0.0, 0.0, 0.0)
 
-    def sizes(self, cells: Any) -> tuple[Response, Response]:  # noqa: ANN401 - one index or an array of them
+    def sizes(self, cells: int | NDArray[np.intp]) -> tuple[Response, Response]:
         """Return width and height, calibrated, of the boxes of some cells, counted row by row."""
         *_, dw, dh = self.calibration
         w, h = self.boxes.reshape(4, -1)[2:, cells]
         return w * math.exp(dw), h * math.exp(dh)
 
-    def box(self, cell: int) -> tuple[float, float, float, float]:
+    def box(self, cell: int) -> BoxUVWH:
         """Return the box of a cell, calibrated."""
-        dx, dy, dw, dh = self.calibration
-        u, v, w, h = self.boxes.reshape(4, -1)[:, cell]
-        return float(u + dx * w), float(v + dy * h), float(w * math.exp(dw)), float(h * math.exp(dh))
+        u, v, w, h = map(float, moved(tuple(self.boxes.reshape(4, -1)[:, cell]), self.calibration))
+        return u, v, w, h
 
 
 def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RPNConfig) -> Candidate:

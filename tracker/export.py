@@ -60,28 +60,23 @@ def export(
         metrics=dict(metrics),
         kind=kind,
     )
-    parts = _parts(network, config)
+    parts = _parts(network, config, config.search_size)
     for name, module, inputs in parts:
         _write(module, inputs, exported.path(out, name), half)
     hashes = {name: digest(exported.path(out, name)) for name, *_ in parts}
     exported = replace(exported, outputs={name: module.outputs for name, module, _ in parts}, sha256=hashes)
     engine = OnnxEngine(out, exported, threads=1) if kind == "onnx" else ProgramEngine(out, exported)
-    near = [] if config.near is None else _parts(network, _searching(config, config.near.size))
-    for name, module, inputs in (*parts, *near):
+    near = [] if config.near is None else _parts(network, config, config.near.size)
+    for name, module, inputs in (*parts, *(part for part in near if part[0] in (BACKBONE, HEAD))):
         _compare(engine, name, (module, inputs), _HALF_TOLERANCE if half else _TOLERANCE)
     write_card(out, exported)  # last: without it the folder is no model
     return exported
 
 
-def _searching(config: Config, size: int) -> Config:
-    """Return the settings with another size of the search's crops."""
-    crop = config.crop and replace(config.crop, search_size=size)
-    return replace(config, crop=crop, online=config.online and replace(config.online, search_size=size))
-
-
 def examples(network: SiameseNetwork, config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Return inputs of each graph of a network."""
-    return {name: {key: value.numpy() for key, value in inputs.items()} for name, _, inputs in _parts(network, config)}
+    parts = _parts(network, config, config.search_size)
+    return {name: {key: value.numpy() for key, value in inputs.items()} for name, _, inputs in parts}
 
 
 Graph = BackboneGraph | CodeGraph | HeadGraph | EmbeddingGraph | RefinerGraph
@@ -89,18 +84,18 @@ Part = tuple[str, Graph, dict[str, Tensor]]
 
 
 @torch.inference_mode()
-def _parts(network: SiameseNetwork, config: Config) -> list[Part]:
-    """Return each graph's name, module and an example of its inputs."""
+def _parts(network: SiameseNetwork, config: Config, search_size: int) -> list[Part]:
+    """Return each graph's name, module and an example of its inputs, of searches of that size."""
     backbone = BackboneGraph(network, config.fine_weight).eval()
-    crop, online = config.crop, config.online
+    crop = config.crop
     if network.head is None or crop is None:
-        if online is None:
+        if config.online is None:
             raise ValueError("a model without a head and without the table [online] tracks nothing: it is not exported")
-        return [(BACKBONE, backbone, {"images": _pictures(online.search_size)}), *_embedding_part(network)]
+        return [(BACKBONE, backbone, {"images": _pictures(search_size)}), *_embedding_part(network)]
     code, head = CodeGraph(network).eval(), HeadGraph(network).eval()
     size_wh = torch.tensor([_SIZE_WH]).repeat(_CROPS, 1)
     template = {"deep": backbone(_pictures(crop.template_size))[-2], "object_wh": size_wh}
-    images = _pictures(crop.search_size)
+    images = _pictures(search_size)
     *_, deep, fine = backbone(images)
     codes = dict(zip(code.outputs, code(*template.values()), strict=True))
     return [

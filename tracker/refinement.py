@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracker.config import RefineConfig
-from tracker.decode import Candidate
+from tracker.decode import BoxUVWH, Candidate, Moves, moved
 from tracker.models.windows import refiner_window
 from tracker.runtime import FINE_STRIDE, Array, Runtime, Seen
-
-BoxUVWH = tuple[float, float, float, float]  # the centre less the crop's middle, and the size, crop pixels
-Moves = tuple[float, float, float, float]  # (dx, dy) over the size, and the log growth of both sides
 
 _MOST_PASSES = 8
 _SMALLEST = 2.0  # side of a refined box, crop pixels: below, a window holds nothing
@@ -57,7 +54,7 @@ class Refinement:
         """
         window = refiner_window(outlines[0], boxes[0], FINE_STRIDE)[np.newaxis]
         off = [
-            _between(self._refined(window, outline, _moved(box, by)), box)
+            _between(self._refined(window, outline, moved(box, by)), box)
             for outline, box in zip(outlines, boxes, strict=True)
             for by in self._tries
         ]
@@ -70,10 +67,10 @@ class Refinement:
 
         Raises ValueError where the refiner's answer is no number: its weights are broken.
         """
-        found = _moved(self._refined(target.window, outline, box), target.calibration)
+        found = moved(self._refined(target.window, outline, box), target.calibration)
         dx, dy, dw, dh = _between(box, found)
         share = self.config.share
-        u, v, w, h = _moved(box, (share * dx, share * dy, share * dw, share * dh))
+        u, v, w, h = moved(box, (share * dx, share * dy, share * dw, share * dh))
         return u, v, max(w, min(_SMALLEST, box[2])), max(h, min(_SMALLEST, box[3]))
 
     def _refined(self, template: Array, outline: Array, box: BoxUVWH) -> BoxUVWH:
@@ -84,7 +81,7 @@ class Refinement:
             if not all(map(math.isfinite, moves)):
                 raise ValueError("the refiner's answer is not finite: the weight file is broken")
             dx, dy, dw, dh = (min(max(by, -_LARGEST), _LARGEST) for by in moves)
-            box = _moved(box, (dx, dy, dw, dh))
+            box = moved(box, (dx, dy, dw, dh))
             if max(map(abs, moves)) < self.config.settled:
                 break
         return box
@@ -98,12 +95,6 @@ def refined_candidate(
         return candidate
     assert seen.outline is not None
     return Candidate(*refinement.refine(target, seen.outline[region], candidate.box_uvwh), candidate.score)
-
-
-def _moved(box: BoxUVWH, by: Moves) -> BoxUVWH:
-    u, v, w, h = box
-    dx, dy, dw, dh = by
-    return u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)
 
 
 def _between(box: BoxUVWH, other: BoxUVWH) -> Moves:

@@ -7,7 +7,7 @@ import numpy as np
 from tracker.certainty import Certainty, CertaintyState, Evidence
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut
-from tracker.decode import Candidate, Proposals, best_proposal, resampled, second_peak, value_near
+from tracker.decode import Candidate, Moves, Proposals, best_proposal, resampled, second_peak, value_near
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both
@@ -26,7 +26,7 @@ class RPNState:
 
     code: Code
     place: PlaceState | None  # where a filter is learned
-    calibration: tuple[float, float, float, float]  # given box less the head's: (dx, dy) over its size, log sizes
+    calibration: Moves  # from the head's box to the given one
     certainty: CertaintyState | None = None  # where the score is a chance
     box: BoxState | None = None  # where boxes are corrected by what is learned online
     refined: RefinedTarget | None = None  # where boxes are refined
@@ -183,7 +183,7 @@ class RPNLocaliser:
         moves = ((dx, dy, 1.0), (-dx, -dy, 1.0), (dx, -dy, 0.93), (-dx, dy, 1.07))
         return [CropGeometry(search.cx + x, search.cy + y, search.side * s, search.size) for x, y, s in moves]
 
-    def _calibrate(self, seen: Seen, truth: Array) -> tuple[float, float, float, float]:
+    def _calibrate(self, seen: Seen, truth: Array) -> Moves:
         """Return how the given box differs from the head's: the median over crops with boxes truth (N, 4)."""
         assert seen.scores is not None and seen.boxes is not None
         cells = seen.scores.shape[-1]

@@ -35,7 +35,7 @@ class TrackState:
     doubtful: int  # frames in a row with a score below `lost.enter`
     lost: bool
     sure: Sure
-    calm: bool = False  # whether the object hardly moved in the last frame, and was seen well
+    calm: bool = False  # whether it hardly moved in the last frame, as `near` says: a smaller square is searched next
 
     def advanced(self, box: Box, score: float, model: Any, config: LostConfig) -> "TrackState":  # noqa: ANN401
         """Return the state after a frame: the new box and model, and the verdict, with hysteresis."""
@@ -121,9 +121,6 @@ class SiameseTracker:
     def _far(self, look: Look) -> bool:
         return self.look_again is not None and self._moved(look) > self.look_again.moved
 
-    def _stays_near(self) -> bool:
-        return self.near is not None and _state_of(self).calm
-
     def _sees(self, look: Look) -> bool:
         return self.near is not None and look.score >= self.near.score
 
@@ -164,7 +161,8 @@ def update_many(trackers: Sequence[SiameseTracker], frame: Frame) -> list[Predic
     if any(tracker.localiser is not trackers[0].localiser for tracker in trackers):
         raise ValueError("trackers updated together must share a network: make them with fork()")
     frame = as_rgb_uint8(frame)
-    tasks = [_Task(tracker, _state_of(tracker).box, tracker._stays_near()) for tracker in trackers]
+    states = [_state_of(tracker) for tracker in trackers]
+    tasks = [_Task(tracker, state.box, state.calm) for tracker, state in zip(trackers, states, strict=True)]
     with one_blas_thread():
         looks = _search(tasks, frame)
         doubtful = [at for at, task in enumerate(tasks) if task.near and not task.tracker._sees(looks[at])]
