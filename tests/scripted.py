@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracker.crop import Fill
-from tracker.decode import Candidate
+from tracker.decode import BoxUVWH, Candidate
 from tracker.geometry import Box, CropGeometry
 from tracker.interface import Frame
 from tracker.runtime import Code, Seen
@@ -29,26 +29,29 @@ class Blind:
 
 @dataclass
 class Scripted:
-    """Find what a script says: the offset from the middle and the score of each look in turn; models are the scores."""
+    """Find what a script says: how far the object moved, and the score, of each look in turn; models are scores."""
 
     looks: list[tuple[float, float]]
-    down: float = 0.0  # of each offset, beside the way across
+    down: float = 0.0  # of each move, beside the way across
+    frame_per_crop: float = 1.0
     runtime: Any = field(default_factory=Blind)
     around: list[Box] = field(default_factory=list)
+    last: list[tuple[float, float]] = field(default_factory=list)  # where it was in each crop before, from the middle
 
     def learn(self, frame: Frame, box: Box, fill: Fill) -> tuple[float, ...]:
         """Return a model that has learned nothing."""
         return ()
 
     def regions(self, box: Box) -> list[CropGeometry]:
-        """Return one square of a crop pixel a frame pixel."""
-        return [CropGeometry(box.cx, box.cy, 100.0, 100)]
+        """Return one square of 100 crop pixels, and note around what."""
+        self.around.append(box)
+        return [CropGeometry(box.cx, box.cy, 100.0 * self.frame_per_crop, 100)]
 
     def code(self, model: tuple[float, ...]) -> None:
         """Return none: there is no head."""
 
-    def locate(self, model: tuple[float, ...], seen: Seen, box: Box) -> tuple[Candidate, int, tuple[float, ...]]:
+    def locate(self, model: tuple[float, ...], seen: Seen, last: BoxUVWH) -> tuple[Candidate, int, tuple[float, ...]]:
         """Return the next candidate of the script, and a model that has learned its score."""
-        self.around.append(box)
+        self.last.append(last[:2])
         shift, score = self.looks.pop(0)
-        return Candidate(shift, self.down * shift, box.w, box.h, score), 0, (*model, score)
+        return Candidate(last[0] + shift, last[1] + self.down * shift, *last[2:], score), 0, (*model, score)

@@ -16,6 +16,8 @@ REGIONS = [
     CropGeometry(39.6, 29.5, 50.3, 31),
     CropGeometry(40.5, 30.5, 59.9, 16),
     CropGeometry(41.3, 28.7, 2.1, 32),
+    *(CropGeometry(40.5, 30.5, side, 31) for side in (31.0, 43.0, 59.0)),  # of whole pixels
+    CropGeometry(40.0, 30.0, 40.0, 20),
 ]
 
 
@@ -66,6 +68,18 @@ def test_crop_is_the_bilinear_interpolation(region: CropGeometry) -> None:
     assert crop.shape == (region.size, region.size, 3)
     assert crop.dtype == np.uint8
     assert np.abs(crop - truth).max() <= 1  # half of it is the rounding to bytes
+
+
+@pytest.mark.parametrize("region", [CropGeometry(40.5, 30.5, 9, 31), CropGeometry(60.5, 40.5, 39, 78)], ids=str)
+def test_magnified_whole_pixels_are_interpolated_but_for_the_rim(region: CropGeometry) -> None:
+    frame = noise(60, 80)
+    rim = int(0.5 / region.frame_per_crop) + 1  # there the neighbours outside the square count, which are not read
+    truth = reference.bilinear_crop(
+        frame.astype(np.float64), (region.cx, region.cy), region.side, region.size, np.array(FILL)
+    )
+    off = np.abs(cut(frame, region, FILL) - truth)
+    assert off[rim:-rim, rim:-rim].max() <= 1
+    assert off.max() > 1
 
 
 def test_whole_pixels_are_copied() -> None:

@@ -50,6 +50,26 @@ def test_crop_covers_its_square() -> None:
     assert region.box_to_frame(Box(8, 40, 8, 12)) == Box(24, 22, 2, 3)
 
 
+@pytest.mark.parametrize("region", random_regions(20), ids=range(20))
+def test_the_nearest_square_of_whole_pixels(region: CropGeometry) -> None:
+    near = region.on_pixels()
+    if region.side < 128:
+        assert near is region
+        return
+    left, top = near.cx - near.side / 2, near.cy - near.side / 2
+    assert (left, top, near.side) == (int(left), int(top), int(near.side))
+    assert near.size == region.size
+    assert max(abs(near.cx - region.cx), abs(near.cy - region.cy), abs(near.side - region.side)) <= 0.5
+    assert near.on_pixels() == near
+    point = region.cx + 3.3, region.cy - 2.1
+    assert_close(near.to_frame(*near.to_crop(*point)), point, "geometry_px")
+
+
+def test_box_in_a_crop_from_its_middle() -> None:
+    region = CropGeometry(cx=30, cy=20, side=16, size=64)
+    assert region.centred(Box(24, 22, 2, 3)) == (-24, 8, 8, 12)
+
+
 def test_edges_and_centre_are_two_names_of_one_box() -> None:
     assert Box.from_xywh(0, 0, 10, 20) == Box(5, 10, 10, 20)
     assert Box(5, 10, 10, 20).to_xywh() == (0, 0, 10, 20)

@@ -10,9 +10,9 @@ from tests.videos import paint
 from tracker.builder import build_tracker, load_tracker
 from tracker.config import RefineConfig, parse
 from tracker.crop import cut, mean_colour
-from tracker.decode import Candidate
+from tracker.decode import BoxUVWH, Candidate
 from tracker.geometry import Box, CropGeometry
-from tracker.localisers import OnlineLocaliser, ScaleSearchLocaliser, ScaleSearchState
+from tracker.localisers import Localiser, OnlineLocaliser, ScaleSearchLocaliser, ScaleSearchState
 from tracker.network_builder import build_network
 from tracker.runtime import Seen
 from tracker.views import VIEWS, cut_view
@@ -55,12 +55,17 @@ def test_the_search_region_grows_with_the_box(localiser: OnlineLocaliser) -> Non
     assert small.size == large.size
 
 
+def last(localiser: Localiser, box: Box) -> BoxUVWH:
+    """Return a box as the crop around it shows it."""
+    return localiser.regions(box)[0].centred(box)
+
+
 def test_features_without_energy_give_no_motion_and_a_score_of_zero(localiser: OnlineLocaliser) -> None:
     box = Box(160, 120, 44, 52)
     frame = paint(box)
     model = localiser.learn(frame, box, mean_colour(frame))
     blank = Seen(np.zeros((1, 384, 16, 16), np.float32), np.zeros((1, 128, 31, 31), np.float32))
-    candidate, index, after = localiser.locate(model, blank, box)
+    candidate, index, after = localiser.locate(model, blank, last(localiser, box))
     assert candidate.score == 0
     assert index == 0
     assert after is model
@@ -76,7 +81,7 @@ def test_the_box_is_learned_with_the_place(localiser: OnlineLocaliser) -> None:
     every = OnlineLocaliser(localiser.runtime, config)
     seen = every.runtime.see([cut(frame, every.regions(box)[0], fill)], ())
     for _ in range(7):
-        before, (_, _, model) = model, every.locate(model, seen, box)
+        before, (_, _, model) = model, every.locate(model, seen, last(every, box))
         assert (model.box is before.box) == (model.place.weights is before.place.weights)
         turns.append(model.box is not before.box)
     assert turns == [True, False, False, True, False, False, True]
@@ -88,7 +93,7 @@ def test_features_that_are_not_numbers_are_an_error(localiser: OnlineLocaliser) 
     model = localiser.learn(frame, box, mean_colour(frame))
     broken = Seen(np.full((1, 384, 16, 16), np.nan, np.float32), np.full((1, 128, 31, 31), np.nan, np.float32))
     with pytest.raises(ValueError, match="not finite"):
-        localiser.locate(model, broken, box)
+        localiser.locate(model, broken, last(localiser, box))
 
 
 BOX = Box(160, 120, 44, 52)
@@ -116,7 +121,9 @@ def find(localiser: ScaleSearchLocaliser, shown: Box) -> tuple[Candidate, ScaleS
     model = localiser.learn(frame, BOX, mean_colour(frame))
     frame = paint(shown)
     crops = [cut(frame, region, mean_colour(frame)) for region in localiser.regions(BOX)]
-    candidate, _, after = localiser.locate(model, localiser.runtime.see(crops, [model.code] * len(crops)), BOX)
+    candidate, _, after = localiser.locate(
+        model, localiser.runtime.see(crops, [model.code] * len(crops)), last(localiser, BOX)
+    )
     return candidate, model, after
 
 

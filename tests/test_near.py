@@ -75,6 +75,17 @@ def test_what_moved_far_is_looked_at_again_in_the_whole_square() -> None:
     assert localiser.runtime.sizes == [100, 60, 100]
 
 
+def test_squares_begin_and_end_between_pixels() -> None:
+    tracker, localiser = follower((0.37, 0.9), (0.2, 0.9), (0.3, 0.9))
+    localiser.frame_per_crop = 4.0
+    for _ in range(3):
+        tracker.update(FRAME)
+    assert tracker.state is not None
+    assert tracker.state.box.cx == pytest.approx(100.0 + 4 * (0.37 + 0.2 + 0.3))
+    # The first is that of `init`; then the object is where it was, but the squares' middles are at 100, 101 and 102.
+    assert [u for u, _ in localiser.last] == pytest.approx([0.0, 0.0, 0.37 - 0.25, 0.57 - 0.5])
+
+
 def test_without_the_table_all_is_searched_always() -> None:
     assert sizes((0.0, 0.9), (0.0, 0.9), frames=2, near=None) == [100, 100]
 

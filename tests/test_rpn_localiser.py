@@ -11,6 +11,7 @@ from tracker.builder import build_tracker
 from tracker.certainty import CertaintyState, Evidence, Judgement
 from tracker.config import Config, RefineConfig, ScoreConfig, parse
 from tracker.crop import cut, mean_colour
+from tracker.decode import BoxUVWH
 from tracker.geometry import Box, iou
 from tracker.interface import Frame
 from tracker.network_builder import build_network, load_network
@@ -57,6 +58,11 @@ def see(localiser: RPNLocaliser, model: RPNState, box: Box) -> Seen:
     return localiser.runtime.see([cut(frame, region, mean_colour(frame))], [model.code])
 
 
+def last(localiser: RPNLocaliser) -> BoxUVWH:
+    """Return BOX as the crop around it shows it."""
+    return localiser.regions(BOX)[0].centred(BOX)
+
+
 def blank(scores: float = 0.0, maps: float = 0.0) -> Seen:
     """Return what a network sees where nothing is: the box of the template in every cell."""
     boxes = np.broadcast_to(np.array([0, 0, 40, 40], np.float32).reshape(1, 4, 1, 1), (1, 4, 29, 29))
@@ -86,7 +92,7 @@ def test_calibration_undoes_what_the_head_sees_otherwise(monkeypatch: pytest.Mon
     localiser = make(replace(CONFIG, rpn=replace(CONFIG.rpn, calibration=1.0, size_smoothing=1.0, penalty_k=0.0)))
     plant(localiser, monkeypatch, (0.1, -0.05, 1.25, 0.8))
     model = learn(localiser)
-    candidate, index, _ = localiser.locate(model, see(localiser, model, BOX), BOX)
+    candidate, index, _ = localiser.locate(model, see(localiser, model, BOX), last(localiser))
     per_crop = localiser.regions(BOX)[0].frame_per_crop
     assert index == 0
     assert (candidate.du, candidate.dv) == pytest.approx((0, 0), abs=1e-4)
@@ -99,7 +105,7 @@ def test_size_follows_by_as_much_as_the_score_says(monkeypatch: pytest.MonkeyPat
     plant(localiser, monkeypatch, (0.0, 0.0, 1.0, 1.0))
     model = learn(localiser)
     plant(localiser, monkeypatch, (0.0, 0.0, 1.2, 1.1))
-    candidate, _, _ = localiser.locate(model, see(localiser, model, BOX), BOX)
+    candidate, _, _ = localiser.locate(model, see(localiser, model, BOX), last(localiser))
     per_crop = localiser.regions(BOX)[0].frame_per_crop
     wider, higher = (candidate.w * per_crop / 44 - 1) / 0.2, (candidate.h * per_crop / 52 - 1) / 0.1
     assert wider == pytest.approx(higher, rel=1e-3)  # the answer, of which the score is what no rival shares
@@ -188,7 +194,7 @@ def test_search_has_the_scale_of_the_template(fresh: RPNLocaliser) -> None:
 def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
     for moved in (Box(160, 120, 44, 52), Box(172, 112, 44, 52), Box(146, 129, 44, 52)):
-        candidate, _, _ = fresh.locate(model, see(fresh, model, moved), BOX)
+        candidate, _, _ = fresh.locate(model, see(fresh, model, moved), last(fresh))
         found = fresh.regions(BOX)[0].box_to_frame(
             Box(112.5 + candidate.du, 112.5 + candidate.dv, candidate.w, candidate.h)
         )
@@ -197,12 +203,12 @@ def test_filter_finds_a_moved_object_without_a_trained_head(fresh: RPNLocaliser)
 
 def test_it_learns_only_from_what_answers(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
-    candidate, _, after = fresh.locate(model, see(fresh, model, BOX), BOX)
+    candidate, _, after = fresh.locate(model, see(fresh, model, BOX), last(fresh))
     assert CONFIG.online is not None and after.place is not None
     assert candidate.score >= CONFIG.online.gate
     assert after.place.learned == 1
     assert after.code is model.code
-    candidate, _, after = fresh.locate(model, blank(), BOX)
+    candidate, _, after = fresh.locate(model, blank(), last(fresh))
     assert candidate.score < CONFIG.online.gate
     assert after is model
     assert np.isfinite([candidate.du, candidate.dv, candidate.w, candidate.h]).all()
@@ -213,7 +219,7 @@ def test_without_a_filter_the_head_decides_alone(monkeypatch: pytest.MonkeyPatch
     plant(localiser, monkeypatch, (0.2, 0.0, 1.0, 1.0))
     model = learn(localiser)
     assert model.place is None
-    candidate, _, after = localiser.locate(model, see(localiser, model, Box(200, 150, 44, 52)), BOX)
+    candidate, _, after = localiser.locate(model, see(localiser, model, Box(200, 150, 44, 52)), last(localiser))
     assert candidate.score == pytest.approx(0.9)  # what the head was made to say
     assert after is model
 
@@ -229,9 +235,9 @@ def test_box_is_read_again_from_a_score_on(monkeypatch: pytest.MonkeyPatch, trus
     says.bias.data = torch.tensor([0.1, -0.05, 0.2, -0.1])  # type: ignore[union-attr]
     plant(plain, monkeypatch, (0.2, 0.0, 1.0, 1.0))
     monkeypatch.setattr(refined, "_moved", lambda search, box: [])
-    before, _, _ = plain.locate(learn(plain), see(plain, learn(plain), BOX), BOX)
+    before, _, _ = plain.locate(learn(plain), see(plain, learn(plain), BOX), last(plain))
     model = learn(refined)
-    after, _, _ = refined.locate(model, see(refined, model, BOX), BOX)
+    after, _, _ = refined.locate(model, see(refined, model, BOX), last(refined))
     assert model.refined is not None and after.score == before.score == pytest.approx(0.9)
     u, v, w, h = before.box_uvwh
     wanted = (u + 0.1 * w, v - 0.05 * h, w * np.exp(0.2), h * np.exp(-0.1)) if moves else before.box_uvwh
@@ -241,7 +247,7 @@ def test_box_is_read_again_from_a_score_on(monkeypatch: pytest.MonkeyPatch, trus
 def test_features_that_are_not_numbers_are_an_error(fresh: RPNLocaliser) -> None:
     broken = blank(scores=np.nan, maps=np.nan)
     with pytest.raises(ValueError, match="not finite"):
-        fresh.locate(learn(fresh), broken, BOX)
+        fresh.locate(learn(fresh), broken, last(fresh))
 
 
 @pytest.mark.parametrize("table", ["crop", "rpn"])
@@ -254,7 +260,7 @@ def test_missing_table_is_named(table: str) -> None:
 def test_box_stays_where_nothing_answers(fresh: RPNLocaliser) -> None:
     model = learn(fresh)
     shown = fresh.regions(BOX)[0].box_to_crop(BOX)
-    candidate, _, _ = fresh.locate(model, blank(), BOX)
+    candidate, _, _ = fresh.locate(model, blank(), last(fresh))
     assert (candidate.du, candidate.dv, candidate.w, candidate.h) == (0, 0, shown.w, shown.h)
 
 
@@ -292,7 +298,7 @@ def test_chance_is_the_score_and_the_filter_learns_where_it_is_trusted(
 ) -> None:
     localiser, certainty = with_certainty(fresh, score)
     model = learn(localiser)
-    candidate, _, after = localiser.locate(model, see(localiser, model, BOX), BOX)
+    candidate, _, after = localiser.locate(model, see(localiser, model, BOX), last(localiser))
     assert candidate.score == score
     assert after.place is not None and after.place.learned == learned
     assert after.certainty is not None and after.certainty.recent == score
@@ -314,7 +320,7 @@ def test_looking_learns_nothing_and_has_no_favourite_place(fresh: RPNLocaliser) 
     bare = replace(model, place=None, calibration=(0.0, 0.0, 0.0, 0.0))
     found = alone.look(bare, seen, (40.0, 40.0))
     assert (found.du, found.dv, found.score) == (96, -96, 0.7)
-    candidate, _, _ = alone.locate(bare, seen, BOX)
+    candidate, _, _ = alone.locate(bare, seen, last(alone))
     assert (candidate.du, candidate.dv) == (0, 0)  # the window prefers the middle
 
 
@@ -336,7 +342,7 @@ def test_heads_box_is_corrected_by_what_is_learned_online(
         )
         plant(localiser, monkeypatch, (0.0, 0.0, 1.0, 1.0))  # the head sees no change
         model = learn(localiser)
-        candidate, _, after = localiser.locate(model, see(localiser, model, wider), BOX)
+        candidate, _, after = localiser.locate(model, see(localiser, model, wider), last(localiser))
         followed.append(np.log(candidate.w / candidate.h * BOX.h / BOX.w) / np.log(wider.w / wider.h * BOX.h / BOX.w))
         assert model.box is not None and after.box is not None and after.place is not model.place
         assert (after.box is not model.box) == trusted

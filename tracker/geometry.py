@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # plain numbers need no NumPy, and `siamtrack --help` stays q
     import numpy as np
     from numpy.typing import NDArray
 
+_SMALL = 128.0  # side of a square, frame pixels
+
 Number = TypeVar("Number", float, "NDArray[np.float32]")
 
 
@@ -134,6 +136,18 @@ class CropGeometry:
         """Return the square around the same centre, at the same scale, whose crop has that size."""
         return CropGeometry(self.cx, self.cy, self.frame_per_crop * size, size)
 
+    def on_pixels(self) -> "CropGeometry":
+        """Return the nearest square whose edges lie between pixels of the frame: it can be cut faster, see `crop.cut`.
+
+        Its centre is up to half a pixel off, its scale up to half a pixel over the side. Of a small one, which shows a
+        small object, that would be much (benchmarks/experiments.md): it stays as it is.
+        """
+        if self.side < _SMALL:
+            return self
+        side = round(self.side)
+        left, top = round(self.cx - side / 2), round(self.cy - side / 2)
+        return CropGeometry(left + side / 2, top + side / 2, float(side), self.size)
+
     def to_crop(self, x: float, y: float) -> tuple[float, float]:
         """Map a frame point to crop pixels."""
         return (
@@ -152,6 +166,11 @@ class CropGeometry:
         """Map a frame box to crop pixels."""
         u, v = self.to_crop(box.cx, box.cy)
         return Box(u, v, box.w / self.frame_per_crop, box.h / self.frame_per_crop)
+
+    def centred(self, box: Box) -> tuple[float, float, float, float]:
+        """Map a frame box to crop pixels: its centre less the crop's middle, and its size."""
+        shown = self.box_to_crop(box)
+        return shown.cx - self.size / 2, shown.cy - self.size / 2, shown.w, shown.h
 
     def box_to_frame(self, box: Box) -> Box:
         """Map a crop box to frame pixels: the exact inverse of `box_to_crop`."""

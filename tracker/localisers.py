@@ -8,7 +8,7 @@ import numpy as np
 
 from tracker.config import CropConfig, OnlineConfig
 from tracker.crop import Fill, cut
-from tracker.decode import Candidate, ResponsePyramid, windowed
+from tracker.decode import BoxUVWH, Candidate, ResponsePyramid, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both, parabola_peak
@@ -33,10 +33,10 @@ class Localiser(Protocol):
     def code(self, model: Any) -> Code | None:  # noqa: ANN401
         """Return the template's code that the head needs for each region, None for a network without a head."""
 
-    def locate(self, model: Any, seen: Seen, box: Box) -> tuple[Candidate, int, Any]:  # noqa: ANN401
+    def locate(self, model: Any, seen: Seen, last: BoxUVWH) -> tuple[Candidate, int, Any]:  # noqa: ANN401
         """Return the candidate, the index of its region and the model for the next frame.
 
-        seen: in the crops of `regions(box)`, in their order.
+        seen: in the crops of `regions`, in their order. last: the box it was last seen at, in the middle one of them.
         """
 
 
@@ -109,12 +109,11 @@ class ScaleSearchLocaliser:
         side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
         return CropGeometry(box.cx, box.cy, side * factor, crop.search_size)
 
-    def locate(self, model: ScaleSearchState, seen: Seen, box: Box) -> tuple[Candidate, int, ScaleSearchState]:
+    def locate(self, model: ScaleSearchState, seen: Seen, last: BoxUVWH) -> tuple[Candidate, int, ScaleSearchState]:
         """Return the highest peak over the scales, its box corrected; filter and regression learn, the template not."""
         responses = seen.scores
         assert responses is not None
-        per_crop = search_side(box.w, box.h, self.crop.context, self.crop.template_size, 1)
-        size_wh = box.w / per_crop, box.h / per_crop
+        size_wh = last[2:]
         place = model.place
         if self.place is None or place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
@@ -166,18 +165,17 @@ class OnlineLocaliser:
         side = self.config.search_factor * context_side(box.w, box.h, _CONTEXT)
         return [CropGeometry(box.cx, box.cy, side, self.config.search_size)]
 
-    def locate(self, model: OnlineState, seen: Seen, box: Box) -> tuple[Candidate, int, OnlineState]:
+    def locate(self, model: OnlineState, seen: Seen, last: BoxUVWH) -> tuple[Candidate, int, OnlineState]:
         """Return the filter's peak, corrected; learn from the frame where it is telling enough.
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
-        per_crop = self.regions(box)[0].frame_per_crop
         assert seen.fine is not None
         sample, answers = self.place.answer(model.place, seen.filtered)
         du, dv, score = self._peak(answers)
         if not math.isfinite(score):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
-        found = Box(du, dv, box.w / per_crop, box.h / per_crop)
+        found = Box(du, dv, *last[2:])
         if score >= self.config.trust:
             maps, found = self.box.correct(model.box, seen.fine, found)
             if score >= self.config.gate:

@@ -54,7 +54,7 @@ class Recovery:
         seeker = self.seeker
         side = seeker.regions(box)[0].side
         places = places_to_search(box, side, (frame.shape[0], frame.shape[1]), turn, self.config)
-        regions = [seeker.regions(place)[0] for place in places]
+        regions = [seeker.regions(place)[0].on_pixels() for place in places]
         code = seeker.code(model)
         seen = seeker.runtime.see(
             [cut(frame, each, fill) for each in regions], [] if code is None else [code] * len(regions)

@@ -7,7 +7,7 @@ import numpy as np
 from tracker.certainty import Certainty, CertaintyState, Evidence
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut
-from tracker.decode import Candidate, Moves, Proposals, best_proposal, resampled, second_peak, value_near
+from tracker.decode import BoxUVWH, Candidate, Moves, Proposals, best_proposal, resampled, second_peak, value_near
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both
@@ -71,7 +71,7 @@ class RPNLocaliser:
         search = self.regions(box)[0]
         shown = [search, *self._moved(search, box)]
         seen = self.runtime.see([cut(frame, one, fill) for one in shown], [code] * len(shown))
-        truth = np.array([_centred(one.box_to_crop(box), one.size) for one in shown])
+        truth = np.array([one.centred(box) for one in shown])
         place = None
         if self.place is not None:
             views = cut_views(frame, search, fill)[1:]
@@ -102,14 +102,13 @@ class RPNLocaliser:
         side = search_side(box.w, box.h, crop.context, crop.template_size, crop.search_size)
         return [CropGeometry(box.cx, box.cy, side, crop.search_size)]
 
-    def locate(self, model: RPNState, seen: Seen, box: Box) -> tuple[Candidate, int, RPNState]:
+    def locate(self, model: RPNState, seen: Seen, last: BoxUVWH) -> tuple[Candidate, int, RPNState]:
         """Return the best cell's box; the filter learns from the frame where the answer is telling enough.
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
-        shown = self.regions(box)[0].box_to_crop(box)
         proposals, sample = self._answer(model, seen)
-        candidate = best_proposal(proposals, (shown.w, shown.h), self.config)
+        candidate = best_proposal(proposals, last[2:], self.config)
         candidate, maps = self._corrected(model, seen, candidate)
         place = self.place
         evidence = self._evidence(seen, proposals, candidate)
@@ -121,7 +120,7 @@ class RPNLocaliser:
         if learns:
             model = self._learned(model, sample, maps, candidate)
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
-            return Candidate(0.0, 0.0, shown.w, shown.h, score), 0, model
+            return Candidate(*last, score), 0, model
         return replace(candidate, score=score), 0, model
 
     def _corrected(self, model: RPNState, seen: Seen, candidate: Candidate) -> tuple[Candidate, Array | None]:
@@ -199,7 +198,3 @@ class RPNLocaliser:
         off = np.hstack([(truth[:, :2] - found[:, :2]) / found[:, 2:], np.log(truth[:, 2:] / found[:, 2:])])
         dx, dy, dw, dh = (self.config.calibration * np.clip(np.median(off, axis=0), -0.5, 0.5)).tolist()
         return dx, dy, dw, dh
-
-
-def _centred(box: Box, size: int) -> tuple[float, float, float, float]:
-    return box.cx - size / 2, box.cy - size / 2, box.w, box.h

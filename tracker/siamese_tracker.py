@@ -187,7 +187,9 @@ class _Task(NamedTuple):
     def regions(self) -> list[CropGeometry]:
         regions = self.tracker.localiser.regions(self.box)
         config = self.tracker.near
-        return [region.narrowed(config.size) for region in regions] if self.near and config else regions
+        if self.near and config:
+            regions = [region.narrowed(config.size) for region in regions]
+        return [region.on_pixels() for region in regions]
 
 
 def _search(tasks: Sequence[_Task], frame: Frame) -> list[Look]:
@@ -212,7 +214,8 @@ def _search_alike(tasks: Sequence[_Task], regions: Sequence[list[CropGeometry]],
     looks = []
     first = 0
     for task, state, own in zip(tasks, states, regions, strict=True):
-        candidate, index, model = localiser.locate(state.model, seen.part(first, len(own)), task.box)
+        last = own[len(own) // 2].centred(task.box)
+        candidate, index, model = localiser.locate(state.model, seen.part(first, len(own)), last)
         first += len(own)
         looks.append(Look(candidate.in_frame(own[index]).held_in(frame.shape[:2]), candidate.score, model))
     return looks
