@@ -62,10 +62,10 @@ def test_a_short_clip_is_followed_there_and_back() -> None:
 def test_table_counts_in_times_of_nano_and_starts_with_the_fastest() -> None:
     slow, nano = entered()
     for racer, seconds in ((slow, 0.008), (nano, 0.004)):
-        racer.times_s, racer.inits_s, racer.overlaps = [seconds] * 5, [0.01], [0.9]
+        racer.times_s, racer.inits_s, racer.overlaps = [*[seconds] * 4, seconds + 0.01], [0.01], [0.9]
     lines = list(speed.table([slow, nano]))
-    assert lines[2].startswith("| OpenCV nano | 4.00 | 4.00 | 1.00 | 10.0 | 0.669 | 0.90 |")
-    assert lines[3].startswith("| ours, onnx | 8.00 | 8.00 | 2.00 | 10.0 | 0.700 |")
+    assert lines[2].startswith("| OpenCV nano | 4.00 | 6.00 | 12.00 | 1.00 | 10.0 | 0.669 | 0.90 |")
+    assert lines[3].startswith("| ours, onnx | 8.00 | 10.00 | 16.00 | 2.00 | 10.0 | 0.700 |")
 
 
 def test_picture_is_drawn(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def make(config: ScoreConfig = CONFIG) -> Certainty:
 
 def test_score_is_the_logistic_of_the_weighed_evidence() -> None:
     certainty = make()
-    state = replace(certainty.start(maps(1, 0), BOX), recent=0.6)
+    state = certainty.start(maps(1, 0), BOX)._replace(recent=0.6)
     found = certainty.judge(state, Evidence(0.5, 0.7), maps(3, 4), BOX)
     assert found.similarity == pytest.approx(0.6)
     logit = -3.0 + 4.0 * 0.5 + 1.0 * 0.7 + 2.0 * 0.6 + 1.5 * 0.6

@@ -188,6 +188,12 @@ def test_whole_number_serves_as_float_and_becomes_one() -> None:
     assert type(enter) is float
 
 
+@pytest.mark.parametrize(("text", "value"), [(".25", 0.25), ("+.5", 0.5), ("2.", 2.0), ("1e-1", 0.1), ("0.25", 0.25)])
+def test_numbers_may_be_written_short(text: str, value: float) -> None:
+    crop = parse(TEXT, [f"crop.context={text}"]).crop
+    assert crop is not None and crop.context == value
+
+
 def test_overrides_are_applied_in_order() -> None:
     changes = ["lost.enter=0.25", "description=two words", "lost.enter=0.75"]
     changed = parse(TEXT, changes)

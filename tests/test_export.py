@@ -347,6 +347,14 @@ def test_export_clears_what_one_before_left_and_nothing_else(folder: Path, tmp_p
         assert [path.name for path in mine.parent.iterdir()] == [mine.name]
 
 
+def test_graphs_that_are_read_are_not_written_over(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    same = folder / ".." / folder.name
+    with pytest.raises(ValueError, match="holds the graphs that are read: give another folder"):
+        to_openvino(folder, same, half=True, examples={})
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
 def test_programs_track_as_torch_does_and_are_not_loaded_by_a_tracker(tmp_path: Path) -> None:
     assert main(["export", "siamrpn_mobile", "--to", "torch", "--out", str(tmp_path)]) == 0
     wanted = predictions(load_tracker("siamrpn_mobile", "cpu", runtime="torch"))

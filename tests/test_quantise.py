@@ -116,3 +116,11 @@ def test_too_few_tracks_are_refused(tmp_path: Path) -> None:
     export(network, text, tmp_path / "whole", {}, {})
     with pytest.raises(ValueError, match="needs tracks of 16 videos or more to see ranges on, got 3"):
         quantise(tmp_path / "whole", write_tracks(tmp_path / "data", 3), tmp_path / "small")
+
+
+def test_graphs_that_are_read_are_not_written_over(tmp_path: Path) -> None:
+    network, text = fresh("mobilenetv3_online")
+    export(network, text, tmp_path / "whole", {}, {})
+    with pytest.raises(ValueError, match="holds the graphs that are read: give another folder"):
+        quantise(tmp_path / "whole", write_tracks(tmp_path / "data", 16), tmp_path / "whole")
+    assert read_card(tmp_path / "whole").precision == "float32"

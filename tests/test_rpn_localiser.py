@@ -281,7 +281,7 @@ class FixedCertainty:
     judge_afresh = judge
 
     def advanced(self, state: CertaintyState, evidence: Evidence, found: Judgement) -> CertaintyState:
-        return replace(state, recent=found.score)
+        return state._replace(recent=found.score)
 
 
 def with_certainty(localiser: RPNLocaliser, score: float) -> tuple[RPNLocaliser, FixedCertainty]:
@@ -317,7 +317,7 @@ def test_looking_learns_nothing_and_has_no_favourite_place(fresh: RPNLocaliser) 
     boxes[0, :2, 2, 26] = 96, -96
     alone = RPNLocaliser(localiser.runtime, localiser.crop, None, localiser.config, localiser.certainty)
     seen = Seen(np.zeros(MAPS, np.float32), None, scores, boxes)
-    bare = replace(model, place=None, calibration=(0.0, 0.0, 0.0, 0.0))
+    bare = model._replace(place=None, calibration=(0.0, 0.0, 0.0, 0.0))
     found = alone.look(bare, seen, (40.0, 40.0))
     assert (found.du, found.dv, found.score) == (96, -96, 0.7)
     candidate, _, _ = alone.locate(bare, seen, last(alone))

@@ -1,7 +1,6 @@
 """How sure a tracker is: the chance that its box is on the object, from what answers and what the place looks like."""
 
 import math
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tracker.config import ScoreConfig
@@ -16,8 +15,7 @@ class Evidence(NamedTuple):
     head: float  # the overlap that the head expects, without the filter
 
 
-@dataclass(frozen=True, slots=True)
-class CertaintyState:
+class CertaintyState(NamedTuple):
     """Hold what the target is known to look like, and how sure the last frames were."""
 
     mean: Array  # (D,), of the given box and the places that were trusted, norm 1
@@ -65,7 +63,7 @@ class Certainty:
 
     def elsewhere(self, state: CertaintyState) -> CertaintyState:
         """Return the state for a place that was found again: it is embedded, whatever another place looked like."""
-        return replace(state, age=self.config.embed_every)
+        return state._replace(age=self.config.embed_every)
 
     def judge_afresh(self, state: CertaintyState, evidence: Evidence, maps: Array, box_uvwh: BoxUVWH) -> Judgement:
         """Return the same for a place elsewhere, of which the frames before say nothing."""
@@ -76,7 +74,7 @@ class Certainty:
         config = self.config
         recent = state.recent + config.rate * (evidence.alone - state.recent)
         if found.embedding is None:
-            return replace(state, recent=recent, age=state.age + 1)
+            return state._replace(recent=recent, age=state.age + 1)
         mean = state.mean
         if found.score >= config.trust:
             mean = mean + config.appearance_rate * (found.embedding - mean)

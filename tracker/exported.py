@@ -52,9 +52,14 @@ class Exported:
         }[graph]
 
 
-def begin(folder: Path) -> None:
-    """Make a folder for graphs, without what an export before left there, its card first: the rest is no model."""
+def begin(folder: Path, source: Path | None = None) -> None:
+    """Make a folder for graphs, without what an export before left there, its card first: the rest is no model.
+
+    Raises ValueError where it is the folder that the graphs are made from.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if source is not None and folder.samefile(source):
+        raise ValueError(f"{folder} holds the graphs that are read: give another folder to write to")
     if not (folder / CARD).exists():
         return
     (folder / CARD).unlink()

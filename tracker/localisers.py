@@ -1,8 +1,7 @@
 """How a target is found in the features of its search crops: one way a class, all behind one protocol."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,8 +39,7 @@ class Localiser(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleSearchState:
+class ScaleSearchState(NamedTuple):
     """Hold the template's features and, where one is learned, the filter."""
 
     code: Code
@@ -128,10 +126,10 @@ class ScaleSearchLocaliser:
             candidate = Candidate(found.cx, found.cy, found.w, found.h, candidate.score)
             if learns:
                 both = learn_both(self.place, self.box, OnlineState(place, model.box), pairs[scale][0], maps, found)
-                model = replace(model, place=both.place, box=both.box)
+                model = model._replace(place=both.place, box=both.box)
         elif learns:
             place = self.place.learn(place, pairs[scale][0], (candidate.du, candidate.dv))
-            model = replace(model, place=place)
+            model = model._replace(place=place)
         return candidate, scale, model
 
 

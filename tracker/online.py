@@ -1,6 +1,6 @@
 """The model of one target that is learned online: what tells it from its surroundings, and what its box holds."""
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from tracker.runtime import Array
 from tracker.views import VIEWS
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceState:
+class PlaceState(NamedTuple):
     """Hold the filter that finds the target, m = channels * kernel^2, and the sums it is solved from."""
 
     projection: Array | None  # (C, channels); None where the maps have no more channels than that
@@ -29,8 +28,7 @@ class PlaceState:
     waited: int = 0  # frames since then that might have been
 
 
-@dataclass(frozen=True, slots=True)
-class BoxState:
+class BoxState(NamedTuple):
     """Hold the regression that corrects the box: that of the first frame, the mean of later ones, and their blend."""
 
     projection: Array  # (c, channels)
@@ -97,7 +95,7 @@ class PlaceModel:
         Where `due` says that it is not its turn, the frame is only counted.
         """
         frames = self.due(state, sample)
-        return self.learn_for(frames, state, sample, offset) if frames else replace(state, waited=state.waited + 1)
+        return self.learn_for(frames, state, sample, offset) if frames else state._replace(waited=state.waited + 1)
 
     def learn_for(self, frames: int, state: PlaceState, sample: Array, offset: tuple[float, float]) -> PlaceState:
         """Learn from such a sample with the weight of that many frames."""
@@ -113,7 +111,7 @@ class PlaceModel:
             _lerp(moment, state.first_moment, share),
             config.ridge,
         )
-        return replace(state, correlation=correlation, moment=moment, weights=weights, learned=learned, waited=0)
+        return state._replace(correlation=correlation, moment=moment, weights=weights, learned=learned, waited=0)
 
     def _label(self, offset: tuple[float, float], cells: int, sigma: Array) -> Array:
         """Return the wanted answers (1, h, h) at all places, one ring or more around the map's cells included."""
@@ -171,8 +169,8 @@ class BoxModel:
     def learn(self, state: BoxState, maps: Array, box: Box, frames: int) -> BoxState:
         """Learn from a projected map in which the object is `box`, with the weight of that many frames."""
         recent = box_regression.blend(state.recent, self._fit(maps, box), rate_of(self.config.rate, frames))
-        return replace(
-            state, recent=recent, current=box_regression.blend(recent, state.first, self.config.first_weight)
+        return state._replace(
+            recent=recent, current=box_regression.blend(recent, state.first, self.config.first_weight)
         )
 
     def _fit(self, maps: Array, box: Box) -> BoxRegression:
@@ -194,8 +192,7 @@ def _project(fine: Array, projection: Array) -> Array:
     return (projection.T @ fine.reshape(channels, -1)).reshape(-1, height, width)
 
 
-@dataclass(frozen=True, slots=True)
-class OnlineState:
+class OnlineState(NamedTuple):
     """Hold all that is learned of a target: where it is, and its box."""
 
     place: PlaceState

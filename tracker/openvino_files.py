@@ -24,7 +24,7 @@ def to_openvino(source: Path, out: Path, half: bool, examples: Mapping[str, Inpu
         raise ValueError("OpenVINO is not installed: pip install 'siamtrack[openvino]'") from error
     given = read_card(source)
     exported = replace(given, kind="openvino")
-    begin(out)
+    begin(out, source)
     for graph in given.outputs:
         model = openvino.convert_model(str(given.path(source, graph)))
         # A tracker that runs has the files mapped into its memory: they are replaced, not written over.

@@ -52,7 +52,7 @@ def quantise(folder: Path, data: Path, out: Path) -> None:
     exported = read_card(folder)
     model = parse(exported.config).model
     crops = _watch(folder, _spread(read_tracks(data / "tracks.jsonl")))
-    begin(out)
+    begin(out, folder)
     for graph in exported.outputs:
         source, target = exported.path(folder, graph), exported.path(out, graph)
         if graph != BACKBONE:

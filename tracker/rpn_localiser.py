@@ -1,6 +1,7 @@
 """How SiamRPN finds a target: the head's overlaps and boxes, beside a filter learned online on the same features."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,7 @@ _RESTS = {16: 1, 8: 7}
 _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved for the calibration
 
 
-@dataclass(frozen=True, slots=True)
-class RPNState:
+class RPNState(NamedTuple):
     """Hold what is known of a target: the template's code, the filter, and what the given box means."""
 
     code: Code
@@ -116,12 +116,12 @@ class RPNLocaliser:
         if self.certainty is not None and model.certainty is not None:
             found = self.certainty.judge(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
             score, learns = found.score, learns and found.score >= self.certainty.config.trust
-            model = replace(model, certainty=self.certainty.advanced(model.certainty, evidence, found))
+            model = model._replace(certainty=self.certainty.advanced(model.certainty, evidence, found))
         if learns:
             model = self._learned(model, sample, maps, candidate)
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
             return Candidate(*last, score), 0, model
-        return replace(candidate, score=score), 0, model
+        return candidate._replace(score=score), 0, model
 
     def _corrected(self, model: RPNState, seen: Seen, candidate: Candidate) -> tuple[Candidate, Array | None]:
         """Return the candidate, its box corrected where that is trusted, and the map to learn such corrections from."""
@@ -137,10 +137,10 @@ class RPNLocaliser:
         if self.place is None or model.place is None:
             return model
         if self.box is None or model.box is None or maps is None:
-            return replace(model, place=self.place.learn(model.place, sample, (candidate.du, candidate.dv)))
+            return model._replace(place=self.place.learn(model.place, sample, (candidate.du, candidate.dv)))
         before, found = OnlineState(model.place, model.box), Box(*candidate.box_uvwh)
         both = learn_both(self.place, self.box, before, sample, maps, found)
-        return replace(model, place=both.place, box=both.box)
+        return model._replace(place=both.place, box=both.box)
 
     def look(self, model: RPNState, seen: Seen, size_wh: tuple[float, float]) -> Candidate:
         """Return the best place in a region where the object may be, and how likely it is there; nothing is learned."""
@@ -149,12 +149,12 @@ class RPNLocaliser:
         candidate = best_proposal(proposals, size_wh, self._anywhere)
         evidence = self._evidence(seen, proposals, candidate)
         found = self.certainty.judge_afresh(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
-        return replace(candidate, score=found.score)
+        return candidate._replace(score=found.score)
 
     def regained(self, model: RPNState) -> RPNState:
         """Return the model for an object that was found elsewhere."""
         assert self.certainty is not None and model.certainty is not None
-        return replace(model, certainty=self.certainty.elsewhere(model.certainty))
+        return model._replace(certainty=self.certainty.elsewhere(model.certainty))
 
     def _answer(self, model: RPNState, seen: Seen) -> tuple[Proposals, Array]:
         """Return what head and filter answer together in each cell, and what the filter may learn from."""

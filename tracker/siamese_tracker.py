@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from tracker.config import LookAgainConfig, LostConfig, NearConfig
@@ -15,8 +14,7 @@ from tracker.recovery import Recovery
 from tracker.threads import one_blas_thread
 
 
-@dataclass(frozen=True, slots=True)
-class Sure:
+class Sure(NamedTuple):
     """Hold what was known of a target when its score was last above `lost.leave`, and how long it has been lost."""
 
     box: Box
@@ -24,8 +22,7 @@ class Sure:
     lost_frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class TrackState:
+class TrackState(NamedTuple):
     """Hold all that a target needs between two frames."""
 
     box: Box
@@ -42,9 +39,9 @@ class TrackState:
         doubtful = self.doubtful + 1 if score < config.enter else 0
         lost = score < config.leave if self.lost else doubtful >= config.patience
         if lost:
-            sure = replace(self.sure, lost_frames=self.sure.lost_frames + 1)
+            sure = self.sure._replace(lost_frames=self.sure.lost_frames + 1)
         else:
-            sure = Sure(box, model, 0) if score >= config.leave else replace(self.sure, lost_frames=0)
+            sure = Sure(box, model, 0) if score >= config.leave else self.sure._replace(lost_frames=0)
         return TrackState(box, model, self.fill, self.frame_index + 1, doubtful, lost, sure)
 
 
@@ -139,13 +136,13 @@ class SiameseTracker:
         box, score, model = look
         state = _state_of(self).advanced(box, score, model, self.lost)
         if self.near is not None and self._sees(look) and self._moved(look) < self.near.moved:
-            state = replace(state, calm=not state.lost)
+            state = state._replace(calm=not state.lost)
         if state.lost and self.recovery is not None:
             sure = state.sure
             found = self.recovery.search(frame, state.fill, sure.box, sure.model, sure.lost_frames - 1)
             if found is not None and found.score > score:  # it stays lost until the next frame confirms the place
                 box, score = found.box.held_in(frame.shape[:2]), found.score
-                state = replace(state, box=box, model=self.recovery.seeker.regained(sure.model))
+                state = state._replace(box=box, model=self.recovery.seeker.regained(sure.model))
         self.state = state
         return Prediction(box.clipped(frame.shape[:2]), score, state.lost)
 

@@ -64,8 +64,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ValueError(f"override must read a.b=value, got {override!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+    except tomllib.TOMLDecodeError:  # a word without quotes, or a number that TOML wants written 0.5 or 5.0
+        value = float(text) if re.fullmatch(r"[+-]?(\.\d+|\d+\.)", text) else text
     *path, last = name.split(".")
     for part in path:
         branch = tree.setdefault(part, {})

@@ -120,10 +120,11 @@ def respond(features: Array, weights: Array, kernel: int) -> Array:
     n, channels, height, width = features.shape
     reach = kernel // 2
     taps = weights.reshape(kernel * kernel, channels)
-    planes = (taps @ features.reshape(n, channels, -1)).reshape(n, kernel, kernel, height, width)
-    answers = np.zeros((n, height + 2 * reach, width + 2 * reach), features.dtype)
-    for p in range(kernel):
-        for q in range(kernel):  # tap (p, q) of place (y, x) lies on cell (y + p - reach, x + q - reach)
-            top, left = 2 * reach - p, 2 * reach - q
-            answers[:, top : top + height, left : left + width] += planes[:, p, q]
-    return answers[:, reach : reach + height, reach : reach + width]
+    answers = (taps @ features.reshape(n, channels, -1)).reshape(n, kernel, kernel, height, width)
+    planes = np.zeros((n, kernel, kernel, height + 2 * reach, width + 2 * reach), features.dtype)
+    planes[..., reach : reach + height, reach : reach + width] = answers
+    one, down, across, row, item = planes.strides
+    # Tap (p, q) of place (y, x) lies on cell (y + p - reach, x + q - reach): [:, p, q, y, x] is what it answers there.
+    shifted = as_strided(planes, (n, kernel, kernel, height, width), (one, down + row, across + item, row, item))
+    found: Array = shifted.sum((1, 2))
+    return found
