@@ -21,7 +21,7 @@ def cut(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
     """Resample a square of the frame to a crop of shape (size, size, 3), bilinearly; outside the frame is `fill`.
 
     Only the pixels under the square are read, so the cost does not depend on the size of the frame. A square of whole
-    pixels inside the frame takes a third of the time of another one.
+    pixels inside the frame takes half the time of another one; magnified, its outer half pixel repeats.
     """
     height, width = frame.shape[:2]
     half = region.side / 2

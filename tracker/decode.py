@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,7 +20,8 @@ _CONTEXT = 0.5  # of the squares whose sides are compared for a change of size: 
 _FLAT = 1e-4  # logits that differ by less are equal: the interpolation's rounding is below it
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Candidate:
     """Hold what a decoder found: the centre's offset from the crop's middle and the size, in crop pixels."""
 
     du: float

@@ -1,6 +1,7 @@
 """How a target is found in the features of its search crops: one way a class, all behind one protocol."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -35,8 +36,13 @@ class Localiser(Protocol):
     def locate(self, model: Any, seen: Seen, last: BoxUVWH) -> tuple[Candidate, int, Any]:  # noqa: ANN401
         """Return the candidate, the index of its region and the model for the next frame.
 
-        seen: in the crops of `regions`, in their order. last: the box it was last seen at, in the middle one of them.
+        seen: in the crops of `regions`, in their order. last: the box it was last seen at, in `own_region`.
         """
+
+
+def own_region(regions: Sequence[CropGeometry]) -> CropGeometry:
+    """Return the square, of all that `Localiser.regions` gives, at the scale of the object's own size."""
+    return regions[len(regions) // 2]
 
 
 class ScaleSearchState(NamedTuple):

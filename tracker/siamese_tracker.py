@@ -9,7 +9,7 @@ from tracker.crop import Fill, cut, mean_colour
 from tracker.frames import as_rgb_uint8
 from tracker.geometry import Box, CropGeometry, centre_distance, check_initial_box
 from tracker.interface import Frame, Prediction
-from tracker.localisers import Localiser
+from tracker.localisers import Localiser, own_region
 from tracker.recovery import Recovery
 from tracker.threads import one_blas_thread
 
@@ -211,7 +211,7 @@ def _search_alike(tasks: Sequence[_Task], regions: Sequence[list[CropGeometry]],
     looks = []
     first = 0
     for task, state, own in zip(tasks, states, regions, strict=True):
-        last = own[len(own) // 2].centred(task.box)
+        last = own_region(own).centred(task.box)
         candidate, index, model = localiser.locate(state.model, seen.part(first, len(own)), last)
         first += len(own)
         looks.append(Look(candidate.in_frame(own[index]).held_in(frame.shape[:2]), candidate.score, model))

@@ -15,7 +15,7 @@ from tracker.data.pair_lists import ListedPair
 from tracker.frames import as_rgb_uint8, read_image
 from tracker.geometry import Box, CropGeometry, check_initial_box
 from tracker.interface import Frame
-from tracker.localisers import Localiser
+from tracker.localisers import Localiser, own_region
 from tracker.runtime import embed_box
 from tracker.verification import Floats
 
@@ -108,8 +108,7 @@ def load_verifier(
 
 def object_region(localiser: Localiser, box: Box) -> CropGeometry:
     """Return the square that a tracker would cut around an object: what the embedding head was shown."""
-    regions = localiser.regions(box)  # of a scale search the middle one is that of the object's own size
-    return regions[len(regions) // 2]
+    return own_region(localiser.regions(box))
 
 
 def embed_file(verifier: Verifier, path: Path, box: Box | None = None) -> Embedding:
