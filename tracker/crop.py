@@ -25,19 +25,18 @@ def cut(frame: Frame, region: CropGeometry, fill: Fill) -> Frame:
     """
     height, width = frame.shape[:2]
     half = region.side / 2
-    left, top = region.cx - half, region.cy - half
-    whole = left.is_integer() and top.is_integer() and float(region.side).is_integer()
-    if whole and min(left, top) >= 0 and left + region.side <= width and top + region.side <= height:
-        inside = frame[int(top) : int(top + region.side), int(left) : int(left + region.side)]
-        return cv2.resize(inside, (region.size, region.size))  # type: ignore[return-value]
-    x0, x1 = _span(region.cx - half, region.cx + half, width)
-    y0, y1 = _span(region.cy - half, region.cy + half, height)
+    left, top, right, bottom = edges = region.cx - half, region.cy - half, region.cx + half, region.cy + half
+    inside = 0 <= left < right <= width and 0 <= top < bottom <= height
+    if inside and all(edge.is_integer() for edge in edges):
+        part = frame[int(top) : int(bottom), int(left) : int(right)]
+        return cv2.resize(part, (region.size, region.size))  # type: ignore[return-value]
+    x0, x1 = _span(left, right, width)
+    y0, y1 = _span(top, bottom, height)
     if x1 <= x0 or y1 <= y0:
         return np.full((region.size, region.size, 3), np.round(fill), np.uint8)
     step = region.frame_per_crop
     # warpAffine samples at pixel centres counted from 0, the geometry counts them from 0.5: hence step / 2 - 0.5.
-    shift_x = region.cx - half - x0 + step / 2 - 0.5
-    shift_y = region.cy - half - y0 + step / 2 - 0.5
+    shift_x, shift_y = left - x0 + step / 2 - 0.5, top - y0 + step / 2 - 0.5
     return cv2.warpAffine(  # type: ignore[return-value]
         frame[y0:y1, x0:x1],
         np.array([[step, 0.0, shift_x], [0.0, step, shift_y]]),
