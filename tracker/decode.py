@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.config import RPNConfig, ScaleSearchConfig
-from tracker.geometry import Box, CropGeometry, context_side
+from tracker.geometry import Box, CropGeometry, Number, context_side
 
 Response = NDArray[np.float32]
 
@@ -167,7 +167,7 @@ class Proposals:
     boxes: Response  # (4, h, h): (u, v) from the crop's middle and (w, h), pixels of the crop
     calibration: Moves = (0.0, 0.0, 0.0, 0.0)
 
-    def sizes(self, cells: int | NDArray[np.intp]) -> tuple[Response, Response]:
+    def sizes(self, cells: NDArray[np.intp]) -> tuple[Response, Response]:
         """Return width and height, calibrated, of the boxes of some cells, counted row by row."""
         *_, dw, dh = self.calibration
         w, h = self.boxes.reshape(4, -1)[2:, cells]
@@ -175,8 +175,8 @@ class Proposals:
 
     def box(self, cell: int) -> BoxUVWH:
         """Return the box of a cell, calibrated."""
-        u, v, w, h = map(float, moved(tuple(self.boxes.reshape(4, -1)[:, cell]), self.calibration))
-        return u, v, w, h
+        u, v, w, h = self.boxes.reshape(4, -1)[:, cell].tolist()
+        return moved((u, v, w, h), self.calibration)
 
 
 def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RPNConfig) -> Candidate:
@@ -185,18 +185,20 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     size_wh: of the object in the last frame, crop pixels; the candidate's size lies between it and the box's, nearer
     to the box the better its score. Source: Li et al. 2018, section 4.3.
     """
-    last_w, last_h = size_wh
-    last = context_side(last_w, last_h, _CONTEXT), last_w / last_h
-    # Penalties only lower a cell: one that without them is no better than the best with them cannot win.
     bounds = windowed(proposals.scores, config.window_influence).ravel()
-    first = int(bounds.argmax())
-    lowered = float(bounds[first]) * math.exp(-config.penalty_k * float(_changes(proposals.sizes(first), last)))
-    cells = np.flatnonzero(bounds >= lowered)
-    penalties = np.exp(-config.penalty_k * _changes(proposals.sizes(cells), last))
-    best = int((bounds[cells] * penalties).argmax())
-    du, dv, box_w, box_h = proposals.box(int(cells[best]))
-    score = min(max(float(proposals.scores.ravel()[cells[best]]), 0.0), 1.0)
-    smoothing = config.size_smoothing * float(penalties[best]) * score
+    best = int(bounds.argmax())
+    box = proposals.box(best)
+    penalty = float(_penalty(box[2:], size_wh, config.penalty_k))
+    # Penalties only lower a cell: one that without them is no better than the best with them cannot win.
+    cells = np.flatnonzero(bounds >= float(bounds[best]) * penalty)
+    if len(cells) > 1:
+        penalties = _penalty(proposals.sizes(cells), size_wh, config.penalty_k)
+        first = int((bounds[cells] * penalties).argmax())
+        best, penalty = int(cells[first]), float(penalties[first])
+        box = proposals.box(best)
+    (last_w, last_h), (du, dv, box_w, box_h) = size_wh, box
+    score = min(max(float(proposals.scores.ravel()[best]), 0.0), 1.0)
+    smoothing = config.size_smoothing * penalty * score
     return Candidate(du, dv, last_w + smoothing * (box_w - last_w), last_h + smoothing * (box_h - last_h), score)
 
 
@@ -205,10 +207,17 @@ def second_peak(scores: Response, candidate: Candidate, stride: int) -> float:
 
     At least a cell and a half on each side counts as inside: a peak is that wide.
     """
-    offsets = (np.arange(len(scores)) - (len(scores) - 1) / 2) * stride
-    beside = np.abs(offsets - candidate.du) > max(candidate.w / 2, 1.5 * stride)
-    above = np.abs(offsets - candidate.dv) > max(candidate.h / 2, 1.5 * stride)
-    return float(np.max(scores, where=beside | above[:, np.newaxis], initial=0.0))
+    middle = (len(scores) - 1) / 2
+    (left, right), (top, bottom) = (
+        (max(math.ceil(centre / stride + middle - reach), 0), max(math.floor(centre / stride + middle + reach) + 1, 0))
+        for centre, reach in (
+            (candidate.du, max(candidate.w / 2 / stride, 1.5)),
+            (candidate.dv, max(candidate.h / 2 / stride, 1.5)),
+        )
+    )
+    beside = scores.copy()
+    beside[top:bottom, left:right] = 0.0
+    return max(float(beside.max()), 0.0)
 
 
 def value_near(scores: Response, candidate: Candidate, stride: int) -> float:
@@ -220,13 +229,14 @@ def value_near(scores: Response, candidate: Candidate, stride: int) -> float:
     return float(scores[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max())
 
 
-def _changes(sizes_wh: tuple[Response, Response], last: tuple[float, float]) -> Response:
-    """Return by how much widths and heights differ from the last context side and shape (w / h), 0 where by nothing."""
-    w, h = sizes_wh
-    return _change(context_side(w, h, _CONTEXT), last[0]) * _change(w / h, last[1]) - 1
+def _penalty(size_wh: tuple[Number, Number], last_wh: tuple[float, float], penalty_k: float) -> Number:
+    """Return the factor for a box that differs from the last size: 1 where it does not, of arrays one by one."""
+    (w, h), (last_w, last_h) = size_wh, last_wh
+    grown = _change(context_side(w, h, _CONTEXT) / context_side(last_w, last_h, _CONTEXT))
+    penalty: Number = np.exp(-penalty_k * (grown * _change(w / h / (last_w / last_h)) - 1))
+    return penalty
 
 
-def _change(a: Response, b: float) -> Response:
-    ratio = a / b
-    change: Response = np.maximum(ratio, 1 / ratio)
+def _change(ratio: Number) -> Number:
+    change: Number = np.maximum(ratio, 1 / ratio)
     return change

@@ -3,7 +3,6 @@
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
-from torch.nn.functional import hardsigmoid
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FINE_STRIDE = 8  # of the fine features of every backbone, pixels
@@ -156,7 +155,9 @@ class _SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map (N, C, H, W), each channel times a factor in [0, 1]."""
-        return x * hardsigmoid(self.fc2(self.relu(self.fc1(x.mean((2, 3), keepdim=True)))))
+        # The hard sigmoid, written out: OpenVINO has no fast way for some of those that are one operator.
+        factors: Tensor = self.fc2(self.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        return x * (factors / 6 + 0.5).clamp(0, 1)
 
 
 class _Expansion(NamedTuple):

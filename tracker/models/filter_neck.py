@@ -1,5 +1,6 @@
 """What the filter that is learned online reads of the backbone's features."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,5 +28,5 @@ class FilterNeck(nn.Module):
 
 def unit_samples(maps: Tensor) -> Tensor:
     """Return maps (N, C, h, w), each sample with norm 1; one without energy stays 0."""
-    norms: Tensor = maps.flatten(1).norm(dim=1).clamp(min=1e-12)
-    return maps / norms.view(-1, 1, 1, 1)
+    norms: Tensor = torch.linalg.vector_norm(maps, dim=(1, 2, 3), keepdim=True)
+    return maps / norms.clamp(min=1e-12)

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating[Any]]
 
 
-def _unit(maps: Array) -> Array:
-    """Return maps (N, C, h, w), each sample with norm 1; one without energy stays 0."""
-    norms = np.sqrt(np.einsum("nchw,nchw->n", maps, maps)).clip(min=1e-12)
-    unit: Array = maps / norms[:, np.newaxis, np.newaxis, np.newaxis]
-    return unit
+def norms(maps: Array) -> Array:
+    """Return the norm (N,) of each sample of maps (N, C, h, w), a little above 0 for one without energy."""
+    squares = [np.vdot(one, one) for one in maps]
+    return np.sqrt(np.array(squares, maps.dtype)).clip(min=1e-12)
 
 
 def principal_directions(features: Array, count: int) -> Array:
@@ -38,15 +37,22 @@ def principal_directions(features: Array, count: int) -> Array:
     return np.ascontiguousarray(directions[:, : -count - 1 : -1])
 
 
-def project(features: Array, projection: Array | None) -> Array:
+def project(features: Array, projection: Array | None) -> tuple[Array, Array]:
     """Return features (N, C, h, w) in the directions of projection (C, d), each sample with norm 1: (N, d, h, w).
 
-    Without a projection they keep their directions.
+    And which share (N,) of a sample's norm lies in these directions. Without a projection they keep their directions.
     """
-    if projection is None:
-        return _unit(features)
-    n, channels, height, width = features.shape
-    return _unit((projection.T @ features.reshape(n, channels, -1)).reshape(n, -1, height, width))
+    samples, whole = features, norms(features)
+    if projection is not None:
+        n, channels, height, width = features.shape
+        samples = (projection.T @ features.reshape(n, channels, -1)).reshape(n, -1, height, width)
+    held = norms(samples)
+    return samples / held[:, np.newaxis, np.newaxis, np.newaxis], held / whole
+
+
+def widened(weights: Array, projection: Array | None) -> Array:
+    """Return the filter f (k k d,) of projected features as the one (k k C,) of features that are not projected."""
+    return weights if projection is None else (weights.reshape(-1, projection.shape[1]) @ projection.T).ravel()
 
 
 def gaussian_labels(centres: Array, cells: int, sigma: Array) -> Array:

@@ -49,11 +49,11 @@ class BoxRefiner(nn.Module):
 
     def outline(self, features: Features) -> Tensor:
         """Return the map (N, c, h, w), stride `FINE_STRIDE`, that windows are sampled from."""
-        fine = _mixed(self.fine, features.fine)
+        fine: Tensor = self.fine(features.fine)
         if self.deep is None:
             return fine
         # Cell i of the deep map looks where cell 2 i of the fine one does: corners are aligned.
-        deep = _mixed(self.deep, features.deep)
+        deep = self.deep(features.deep)
         return fine + interpolate(deep, fine.shape[2:], mode="bilinear", align_corners=True)
 
     def forward(self, template: Tensor, window: Tensor) -> Tensor:
@@ -88,11 +88,3 @@ def windows(outline: Tensor, boxes: Tensor) -> Tensor:
 
 def _layer(channels: int, out: int, kernel: int) -> list[nn.Module]:
     return [nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-
-
-def _mixed(layer: nn.Conv2d, maps: Tensor) -> Tensor:
-    """Return what a convolution of 1x1 makes of maps, as a product of matrices: only convolutions are quantised."""
-    flat = layer.weight.flatten(1) @ maps.flatten(2)
-    if layer.bias is not None:
-        flat = flat + layer.bias.unsqueeze(1)
-    return flat.view(len(maps), -1, *maps.shape[2:])

@@ -1,5 +1,6 @@
 """Sample the window over a box from a feature map, as the same grid of cells whatever its size: NumPy."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ Array = NDArray[np.floating[Any]]
 
 REFINER_CELLS = 8  # of the windows that `models.refiner` compares, on each side
 REFINER_CONTEXT = 1.5  # of their sides over the box's: its border against its ground is what shows it
-_ACROSS = ((np.arange(REFINER_CELLS, dtype=np.float32) + 0.5) / REFINER_CELLS - 0.5).reshape(-1, 1)  # one
+_ACROSS = REFINER_CONTEXT * ((np.arange(REFINER_CELLS, dtype=np.float32) + 0.5) / REFINER_CELLS - 0.5).reshape(-1, 1)
 
 
 def refiner_window(outline: Array, box_uvwh: tuple[float, float, float, float], stride: int) -> Array:
@@ -22,12 +23,13 @@ def refiner_window(outline: Array, box_uvwh: tuple[float, float, float, float], 
     """
     _, height, width = outline.shape
     u, v, w, h = (value / stride for value in box_uvwh)
-    rows, columns = _weights(v, h * REFINER_CONTEXT, height), _weights(u, w * REFINER_CONTEXT, width)
-    return sample(outline, rows, columns)
+    given = np.array(((height - 1, v, h), (width - 1, u, w)), np.float32).reshape(2, 3, 1, 1)
+    last, centres, sides = given[:, 0], given[:, 1], given[:, 2]  # (2, 1, 1)
+    at = np.minimum(np.maximum(last / 2 + centres + sides * _ACROSS, 0), last)  # (2, n, 1)
+    rows, columns = np.maximum(1 - np.abs(at - _cells(max(height, width))), 0)
+    return sample(outline, rows[:, :height], columns[:, :width])
 
 
-def _weights(centre: float, size: float, count: int) -> Array:
-    """Return the weights (n, count) of a map's cells for a stretch of cells: centre from the middle, and size."""
-    at = np.clip(np.float32((count - 1) / 2 + centre) + np.float32(size) * _ACROSS, 0, count - 1)
-    weights: Array = np.maximum(1 - np.abs(at - np.arange(count, dtype=np.float32)), 0)
-    return weights
+@cache
+def _cells(count: int) -> Array:
+    return np.arange(count, dtype=np.float32)
