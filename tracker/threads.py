@@ -1,13 +1,11 @@
 """How many threads to use, and how to keep the linear algebra of NumPy and OpenCV on one while tracking."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from threading import Lock
-from typing import Any
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 _MOST = 4  # beyond, a network of this size gains little
 
@@ -28,18 +26,13 @@ def free_cores() -> int:
     return max(1, round(cores - busy))
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> AbstractContextManager[None]:
     """Let BLAS, in every library that brings one, use one thread; what was set comes back when the last caller leaves.
 
     The filter's matrices are small: a second thread saves microseconds, and where the cores are busy with the network's
     own threads it makes some frames wait for a hundred milliseconds.
     """
-    _ONE.enter()
-    try:
-        yield
-    finally:
-        _ONE.leave()
+    return _ONE
 
 
 class _Limit:
@@ -48,24 +41,31 @@ class _Limit:
     def __init__(self) -> None:
         self._lock = Lock()
         self._inside = 0
-        self._limit: Any = None
+        self._before: list[tuple[LibController, int]] = []
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._limit = _controller().limit(limits=1, user_api="blas")
+                self._before = [(library, library.get_num_threads()) for library in _libraries()]
+                for library, threads in self._before:
+                    if threads != 1:
+                        library.set_num_threads(1)
             self._inside += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._limit.restore_original_limits()
+                for library, threads in self._before:
+                    if threads != 1:
+                        library.set_num_threads(threads)
 
 
 _ONE = _Limit()
 
 
 @cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # looks at all loaded libraries, once
+def _libraries() -> list[LibController]:
+    """Return those with linear algebra; all that are loaded are looked at, once."""
+    # Its own `limit` asks them for all that it knows of each, with every update: 40 us of it, where this takes 5.
+    return ThreadpoolController().select(user_api="blas").lib_controllers  # type: ignore[no-any-return]
