@@ -123,18 +123,19 @@ def learning_report(updates: int, model: str) -> Iterator[str]:
         seen = localiser.runtime.see([cut(frames[0], region, fill)], ())
         assert seen.fine is not None
         shown = Box(0.0, 0.0, box.w / region.frame_per_crop, box.h / region.frame_per_crop)
-        edges, _ = localiser.box.correct(state.box, seen.fine, shown)
+        projected, _ = localiser.place.answer(state.place, seen.filtered)
+        maps, _ = localiser.box.correct(state.box, seen.fine, shown)
         place, regression = state.place, state.box
         yield f"## Learning {updates} times, {model}\n"
         yield "| times learned | resident MiB | the filter's answer | correction of the true box, pixels |"
         yield "|---:|---:|---:|---:|"
         for count in range(1, updates + 1):
-            place = localiser.place.learn(place, seen.filtered, (0.0, 0.0))
-            regression = localiser.box.learn(regression, edges, shown, 1)
+            place = localiser.place.learn(place, projected, (0.0, 0.0))
+            regression = localiser.box.learn(regression, maps, shown, 1)
             if count in (SETTLED_UPDATES, updates):
                 memory = read_memory("self", 0)
                 resident = memory.resident if memory else float("nan")
-                answer = float(localiser.place.answer(place, seen.filtered).max())
+                answer = float(localiser.place.answer(place, seen.filtered)[1].max())
                 corrected = localiser.box.correct(regression, seen.fine, shown)[1]
                 moved = max(abs(a - b) for a, b in zip(corrected.to_xywh(), shown.to_xywh(), strict=True))
                 yield f"| {count} | {resident:.1f} | {answer:.5f} | {moved:.4f} |"

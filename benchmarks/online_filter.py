@@ -3,8 +3,7 @@
     python -m benchmarks.online_filter --out benchmarks/online_filter.md
 
 One sample of 17x17 cells, float32, one thread. The paths take turns, call by call, after a warm-up. "ours" is what
-tracking uses; "unfolded" is what the normal equations cost where every neighbourhood is written out, "projected" what
-the response costs where the maps are projected first.
+tracking uses; "unfolded" is what the normal equations cost where every neighbourhood is written out.
 """
 
 import argparse
@@ -36,16 +35,15 @@ def operations(channels: int, kernel: int) -> dict[str, dict[str, Callable[[], o
         return rng.standard_normal(shape, np.float32)
 
     maps, projection = draw(1, MAPS, CELLS, CELLS), draw(MAPS, channels)
-    sample, _ = online_filter.project(maps, projection)
+    sample = online_filter.project(maps, projection)
     labels, weight = draw(1, CELLS + kernel - 1, CELLS + kernel - 1), np.ones(1, np.float32)
     sums, moment = online_filter.normal_equations(sample, labels, weight, kernel)
     matrix = online_filter.gram(sums)
     found = online_filter.solve(matrix, moment, RIDGE)
     ridge = np.float32(RIDGE) * np.eye(len(matrix), dtype=np.float32)
-    wide = online_filter.widened(found, projection)
-    t_maps, t_projection = torch.from_numpy(maps), torch.from_numpy(projection)
+    t_maps, t_projection, t_sample = (torch.from_numpy(part) for part in (maps, projection, sample))
     t_matrix, t_moment = torch.from_numpy(matrix + ridge), torch.from_numpy(moment).unsqueeze(1)
-    taps = torch.from_numpy(wide).view(1, kernel, kernel, MAPS).permute(0, 3, 1, 2).contiguous()
+    taps = torch.from_numpy(found).view(1, kernel, kernel, channels).permute(0, 3, 1, 2).contiguous()
 
     def unfolded() -> object:
         reach = kernel - 1
@@ -70,9 +68,8 @@ def operations(channels: int, kernel: int) -> dict[str, dict[str, Callable[[], o
             "torch": lambda: torch.cholesky_solve(t_moment, torch.linalg.cholesky(t_matrix)),
         },
         "response": {
-            "ours": lambda: online_filter.respond(maps, wide, kernel),
-            "projected": lambda: online_filter.respond(online_filter.project(maps, projection)[0], found, kernel),
-            "torch": lambda: conv2d(t_maps, taps, padding=kernel // 2),
+            "ours": lambda: online_filter.respond(sample, found, kernel),
+            "torch": lambda: conv2d(t_sample, taps, padding=kernel // 2),
         },
     }
 

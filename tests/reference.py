@@ -137,6 +137,39 @@ def decode_boxes(deltas: Float64, sizes: Float64, stride: int) -> Float64:
     return boxes
 
 
+def best_proposal(
+    scores: Float64,
+    boxes: Float64,
+    moves: tuple[float, float, float, float],
+    last_wh: tuple[float, float],
+    settings: tuple[float, float, float],
+) -> tuple[float, ...]:
+    """Return centre, smoothed size and score of the cell that is best after window and penalty, cell by cell.
+
+    scores (n, n), boxes (4, n, n), each moved by the calibration; settings: penalty_k, window influence, smoothing.
+    """
+    n, (dx, dy, dw, dh), (penalty_k, influence, smoothing) = len(scores), moves, settings
+    hann = [math.sin(math.pi * (i + 1) / (n + 1)) ** 2 for i in range(n)]
+
+    def side(w: float, h: float) -> float:
+        return math.sqrt((w + (w + h) / 2) * (h + (w + h) / 2))
+
+    best, answer = -math.inf, ()
+    (last_w, last_h), top = last_wh, max(hann) ** 2
+    for i in range(n):
+        for j in range(n):
+            u, v, w, h = (float(value) for value in boxes[:, i, j])
+            u, v, w, h = u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)
+            grown, bent = side(w, h) / side(last_w, last_h), (w / h) / (last_w / last_h)
+            penalty = math.exp(-penalty_k * (max(grown, 1 / grown) * max(bent, 1 / bent) - 1))
+            score = float(scores[i, j])
+            ranked = penalty * score * (1 - influence + influence * hann[i] * hann[j] / top)
+            if ranked > best:
+                step = smoothing * penalty * score
+                best, answer = ranked, (u, v, last_w + step * (w - last_w), last_h + step * (h - last_h), score)
+    return answer
+
+
 def generalized_iou(a: Float64, b: Float64) -> tuple[float, float]:
     """Measure two boxes (cx, cy, w, h): overlap over union, less the share of their hull that neither covers."""
     spans = [[(box[k] - box[k + 2] / 2, box[k] + box[k + 2] / 2) for k in (0, 1)] for box in (a, b)]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from tests import reference
 from tests.tolerances import assert_close
 from tracker.config import RPNConfig, ScaleSearchConfig
 from tracker.decode import (
@@ -232,6 +233,29 @@ def test_second_peak_is_the_best_outside_the_box() -> None:
     scores[4, 5] = 0.8  # beside the peak: part of it, however small the box
     assert second_peak(scores, Candidate(0.0, 0.0, 1.0, 1.0, 0.9), 8) == pytest.approx(0.7)
     assert second_peak(-scores, Candidate(0.0, 0.0, 1.0, 1.0, 0.9), 8) == 0.0
+
+
+def test_second_peak_is_that_of_a_mask_wherever_the_box_lies() -> None:
+    rng = np.random.default_rng(0)
+    at = (np.arange(9) - 4) * 8.0
+    for _ in range(200):
+        scores = rng.random((9, 9)).astype(np.float32)
+        du, dv, w, h = (*rng.uniform(-60, 60, 2), *rng.uniform(1, 70, 2))
+        beside = (np.abs(at - du) > max(w / 2, 12)) | (np.abs(at - dv) > max(h / 2, 12))[:, None]
+        assert second_peak(scores, Candidate(du, dv, w, h, 0.9), 8) == scores.max(where=beside, initial=0.0)
+
+
+def test_best_proposal_is_that_of_a_loop_over_all_cells() -> None:
+    rng = np.random.default_rng(1)
+    config = replace(RPN, penalty_k=0.3, window_influence=0.4, size_smoothing=0.6)
+    for _ in range(50):
+        shown = proposals({}, {})
+        shown.scores[:] = rng.random((9, 9))
+        shown.boxes[2:] *= np.exp(0.4 * rng.standard_normal((2, 9, 9)))
+        shown = replace(shown, calibration=(0.1, -0.2, 0.1, -0.1))
+        found = best_proposal(shown, SIZE, config)
+        wanted = reference.best_proposal(shown.scores, shown.boxes, shown.calibration, SIZE, (0.3, 0.4, 0.6))
+        assert (*found.box_uvwh, found.score) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_score_stays_in_its_range() -> None:

@@ -1,6 +1,9 @@
+from collections.abc import Iterator
+from threading import Event, Thread
+
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tracker.threads import free_cores, free_threads, one_blas_thread
 
@@ -21,22 +24,43 @@ def test_free_cores_are_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) ->
         assert free_cores() == wanted
 
 
-def test_linear_algebra_has_one_thread_for_a_while() -> None:
+def blas_threads() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def two_threads() -> Iterator[int]:
+    """Give BLAS two threads, however many the machine or its environment has; the number of libraries."""
     np.ones((4, 4)) @ np.ones((4, 4))
-    before = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    with threadpool_limits(2, user_api="blas"):
+        yield len(blas_threads())
+
+
+def test_linear_algebra_has_one_thread_for_a_while(two_threads: int) -> None:
+    assert two_threads
+    for _ in range(2):
+        assert blas_threads() == [2] * two_threads
+        with one_blas_thread():
+            assert blas_threads() == [1] * two_threads
+    with pytest.raises(OSError), one_blas_thread():
+        raise OSError
+    assert blas_threads() == [2] * two_threads
+
+
+def test_limit_lasts_until_the_last_one_leaves(two_threads: int) -> None:
+    """The first to enter is another thread than the last to leave."""
+    entered, left = Event(), Event()
+
+    def other() -> None:
+        with one_blas_thread():
+            entered.set()
+            left.wait(10)
+
+    thread = Thread(target=other)
     with one_blas_thread():
-        within = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-    after = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-    assert before == after and within == [1] * len(before) and before
-
-
-def test_limit_lasts_until_the_last_one_leaves() -> None:
-    first, second = one_blas_thread(), one_blas_thread()
-    before = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    within = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-    second.__exit__(None, None, None)
-    assert within == [1] * len(before)
-    assert before == [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+        thread.start()
+        assert entered.wait(10)
+    assert blas_threads() == [1] * two_threads
+    left.set()
+    thread.join()
+    assert blas_threads() == [2] * two_threads

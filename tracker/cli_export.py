@@ -65,6 +65,7 @@ def _write(
     from tempfile import TemporaryDirectory
 
     from tracker import checkpoint
+    from tracker.config import parse
     from tracker.export import examples, export
     from tracker.openvino_files import to_openvino
     from tracker.quantise import quantise
@@ -77,7 +78,8 @@ def _write(
         steps = [Path(temporary) / "whole", Path(temporary) / "int8"]  # what another step goes on from
         whole = out if int8 is None and to is not Kind.OPENVINO else steps[0]
         facts = file.provenance, file.metrics
-        export(network, to_toml(config), whole, *facts, half, "torch" if to is Kind.TORCH else "onnx")
+        text = file.config if parse(file.config) == config else to_toml(config)  # its comments say what it is
+        export(network, text, whole, *facts, half, "torch" if to is Kind.TORCH else "onnx")
         if int8 is not None:
             quantise(whole, int8, out if to is not Kind.OPENVINO else steps[1])
         if to is Kind.OPENVINO:

@@ -122,20 +122,19 @@ class ScaleSearchLocaliser:
         if self.place is None or place is None:
             candidate, scale = self.decoder.decode(responses, size_wh)
             return refined_candidate(self.refinement, model.refined, seen, candidate, scale), scale, model
-        shown = [seen.filtered[i : i + 1] for i in range(len(responses))]
-        answers = np.stack([self.place.answer(place, maps) for maps in shown])
-        candidate, scale = self.decoder.decode(responses, size_wh, answers)
+        pairs = [self.place.answer(place, seen.filtered[i : i + 1]) for i in range(len(responses))]
+        candidate, scale = self.decoder.decode(responses, size_wh, np.stack([answers for _, answers in pairs]))
         candidate = refined_candidate(self.refinement, model.refined, seen, candidate, scale)
         config, learns = self.place.config, candidate.score >= self.place.config.gate
         if self.box is not None and model.box is not None and candidate.score >= config.trust:
             assert seen.fine is not None
-            edges, found = self.box.correct(model.box, seen.fine[scale : scale + 1], Box(*candidate.box_uvwh))
+            maps, found = self.box.correct(model.box, seen.fine[scale : scale + 1], Box(*candidate.box_uvwh))
             candidate = Candidate(found.cx, found.cy, found.w, found.h, candidate.score)
             if learns:
-                both = learn_both(self.place, self.box, OnlineState(place, model.box), shown[scale], edges, found)
+                both = learn_both(self.place, self.box, OnlineState(place, model.box), pairs[scale][0], maps, found)
                 model = model._replace(place=both.place, box=both.box)
         elif learns:
-            place = self.place.learn(place, shown[scale], (candidate.du, candidate.dv))
+            place = self.place.learn(place, pairs[scale][0], (candidate.du, candidate.dv))
             model = model._replace(place=place)
         return candidate, scale, model
 
@@ -176,15 +175,15 @@ class OnlineLocaliser:
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
         assert seen.fine is not None
-        answers = self.place.answer(model.place, seen.filtered)
+        projected, answers = self.place.answer(model.place, seen.filtered)
         du, dv, score = self._peak(answers)
         if not math.isfinite(score):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
         found = Box(du, dv, *last[2:])
         if score >= self.config.trust:
-            edges, found = self.box.correct(model.box, seen.fine, found)
+            maps, found = self.box.correct(model.box, seen.fine, found)
             if score >= self.config.gate:
-                model = learn_both(self.place, self.box, model, seen.filtered, edges, found)
+                model = learn_both(self.place, self.box, model, projected, maps, found)
         return Candidate(found.cx, found.cy, found.w, found.h, min(max(score, 0.0), 1.0)), 0, model
 
     def _peak(self, answers: Array) -> tuple[float, float, float]:

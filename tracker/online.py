@@ -20,11 +20,10 @@ class PlaceState(NamedTuple):
     first_moment: Array  # (m,)
     correlation: Array  # of all frames, the older the less
     moment: Array  # (m,)
-    weights: Array  # (C * kernel^2,), the filter as it reads maps that are not projected
+    weights: Array  # (m,), the filter
     first_peak: float  # its answer on the first frame: what a good match looks like
     sigma: Array  # (1,), of the labels, cells
     cells: int  # on a side of the first frame's maps
-    held: float  # share of the norm of the maps learned last that lies in the directions of the projection
     learned: int = 0  # frames
     waited: int = 0  # frames since then that might have been
 
@@ -64,74 +63,61 @@ class PlaceModel:
         # All directions of a map would only be another basis of it.
         narrow = maps.shape[1] <= config.channels
         projection = None if narrow else online_filter.principal_directions(maps, config.channels)
-        samples, held = online_filter.project(maps, projection)
+        projected = online_filter.project(maps, projection)
+        samples = projected / online_filter.norms(projected)[:, np.newaxis, np.newaxis, np.newaxis]
         sigma = np.array([max(config.label_sigma * side, config.min_sigma) / self.stride], np.float32)
         label = self._label((0.0, 0.0), maps.shape[-1], sigma)
         labels = np.broadcast_to(label, (len(maps), *label.shape[1:]))
         correlation, moment = online_filter.normal_equations(samples, labels, weights / weights.sum(), config.kernel)
         solved = online_filter.solve(online_filter.gram(correlation), moment, config.ridge)
         peak = float(online_filter.respond(samples[:1], solved, config.kernel).max())
-        return PlaceState(
-            projection,
-            first_correlation=correlation,
-            first_moment=moment,
-            correlation=correlation,
-            moment=moment,
-            weights=online_filter.widened(solved, projection),
-            first_peak=max(peak, 1e-6),
-            sigma=sigma,
-            cells=maps.shape[-1],
-            held=float(held[0]),
-        )
+        cells = maps.shape[-1]
+        return PlaceState(projection, correlation, moment, correlation, moment, solved, max(peak, 1e-6), sigma, cells)
 
-    def answer(self, state: PlaceState, maps: Array) -> Array:
-        """Return the filter's answers (h, h) to maps (1, C, h, h), 1 as on the first frame.
+    def answer(self, state: PlaceState, maps: Array) -> tuple[Array, Array]:
+        """Return the projected maps (1, channels, h, h) and the filter's answers (h, h), 1 as on the first frame."""
+        projected = online_filter.project(maps, state.projection)
+        answers: Array = online_filter.respond(projected, state.weights, self.config.kernel)[0]
+        return projected, answers * np.float32(self._scale(state, projected) / state.first_peak)
 
-        They are those to a sample of `online_filter.project`, whose norm is known by what the frame learned last held:
-        projecting each frame takes as long as all the rest of this.
+    def _scale(self, state: PlaceState, projected: Array) -> float:
+        """Return the factor that makes a sample of projected maps: its norm is 1.
+
+        Of a smaller square it is less: what that shows of the object weighs what it weighs elsewhere.
         """
-        answers: Array = online_filter.respond(maps, state.weights, self.config.kernel)[0]
-        norm = float(online_filter.norms(maps)[0]) * state.held
-        return answers * np.float32(self._share(state, maps) / (norm * state.first_peak))
+        return float(projected.shape[-1] / state.cells / online_filter.norms(projected)[0])
 
-    def _share(self, state: PlaceState, maps: Array) -> float:
-        """Return what maps of a smaller square weigh: what it shows of the object, as much as the whole one does."""
-        return float(maps.shape[-1] / state.cells)
-
-    def due(self, state: PlaceState, maps: Array) -> int:
-        """Return how many frames maps are to be learned for, 0 where it is not their turn."""
+    def due(self, state: PlaceState, projected: Array) -> int:
+        """Return how many frames projected maps are to be learned for, 0 where it is not their turn."""
         config, waiting = self.config, state.waited + 1
-        near = config.learn_near if maps.shape[-1] < state.cells else 0
+        near = config.learn_near if projected.shape[-1] < state.cells else 0
         every = (near or config.learn_every) if state.learned >= config.first_frames else 1
         return waiting if waiting >= every else 0
 
-    def learn(self, state: PlaceState, maps: Array, offset: tuple[float, float]) -> PlaceState:
-        """Learn from maps (1, C, h, h) in which the object lies at `offset` (u, v) from the middle, pixels.
+    def learn(self, state: PlaceState, projected: Array, offset: tuple[float, float]) -> PlaceState:
+        """Learn from projected maps in which the object lies at `offset` (u, v) from the middle, pixels.
 
         Where `due` says that it is not their turn, the frame is only counted.
         """
-        frames = self.due(state, maps)
-        return self.learn_for(frames, state, maps, offset) if frames else state._replace(waited=state.waited + 1)
+        frames = self.due(state, projected)
+        return self.learn_for(frames, state, projected, offset) if frames else state._replace(waited=state.waited + 1)
 
-    def learn_for(self, frames: int, state: PlaceState, maps: Array, offset: tuple[float, float]) -> PlaceState:
+    def learn_for(self, frames: int, state: PlaceState, projected: Array, offset: tuple[float, float]) -> PlaceState:
         """Learn from such maps with the weight of that many frames."""
         config = self.config
-        sample, held = online_filter.project(maps, state.projection)
-        sample = sample * np.float32(self._share(state, maps))
+        sample = projected * np.float32(self._scale(state, projected))
         learned, rate = state.learned + frames, rate_of(config.rate, frames)
         label = self._label(offset, sample.shape[-1], state.sigma)
         correlation, moment = online_filter.normal_equations(sample, label, np.ones(1, np.float32), config.kernel)
         correlation = _lerp(state.correlation, correlation, rate)
         moment = _lerp(state.moment, moment, rate)
         share = 1 - (1 - config.first_weight) * min(learned / config.first_frames, 1.0)  # of the first frame
-        solved = online_filter.solve(
+        weights = online_filter.solve(
             online_filter.gram(_lerp(correlation, state.first_correlation, share)),
             _lerp(moment, state.first_moment, share),
             config.ridge,
         )
-        weights = online_filter.widened(solved, state.projection)
-        state = state._replace(correlation=correlation, moment=moment, weights=weights, held=float(held[0]))
-        return state._replace(learned=learned, waited=0)
+        return state._replace(correlation=correlation, moment=moment, weights=weights, learned=learned, waited=0)
 
     def _label(self, offset: tuple[float, float], cells: int, sigma: Array) -> Array:
         """Return the wanted answers (1, h, h) at all places, one ring or more around the map's cells included."""
@@ -220,12 +206,12 @@ class OnlineState(NamedTuple):
 
 
 def learn_both(
-    place: PlaceModel, box: BoxModel, state: OnlineState, maps: Array, edges: Array, found: Box
+    place: PlaceModel, box: BoxModel, state: OnlineState, projected: Array, maps: Array, found: Box
 ) -> OnlineState:
-    """Learn the place from maps, and in the same frames the box from `edges`, a projected map of `BoxModel.correct`."""
-    frames = place.due(state.place, maps)
-    box_state = box.learn(state.box, edges, found, frames) if frames else state.box
-    return OnlineState(place.learn(state.place, maps, (found.cx, found.cy)), box_state)
+    """Learn the place from projected maps, and in the same frames the box from a projected map of `correct`."""
+    frames = place.due(state.place, projected)
+    box_state = box.learn(state.box, maps, found, frames) if frames else state.box
+    return OnlineState(place.learn(state.place, projected, (found.cx, found.cy)), box_state)
 
 
 def parabola_peak(values: Array, at: int) -> float:

@@ -31,7 +31,7 @@ from tracker.runtime_graphs import GraphRuntime, Inputs, OnnxEngine
 # block go through all that follow: with it in 8 bits the places of siamrpn_resnet18 part from torch's by twice as much.
 # The second one of siamfc_alexnet, the largest, brings 1.01 px down to .96.
 _STAY = {("resnet18", "rpn"): ("layer1.0.",), ("siamfc_alexnet", "siamfc"): ("layers.4.",)}
-_REFINER = ".refiner."  # what windows are sampled from: few numbers, and all of them count
+_NARROW = (".refiner.", ".filter_neck.")  # what others read is mixed there: few numbers, and all of them count
 _BEARS_NONE = ("mobilenetv3_small",)  # beside another backbone it stays as it is (benchmarks/experiments.md)
 _TRACKS = 48  # of different videos, from whose first frames ranges are read
 _FEWEST = 16  # with less the ranges are those of a few things
@@ -90,7 +90,7 @@ def _in_float(model: ModelConfig, convolutions: Mapping[str, str]) -> list[str]:
     if other is not None:
         second = ("",) if other.backbone in _BEARS_NONE else _STAY.get((other.backbone, other.head), ())
         stay = [f".members.{number}.{name}" for number, names in enumerate((first, second)) for name in names]
-    return [node for node, weight in convolutions.items() if any(name in weight for name in (*stay, _REFINER))]
+    return [node for node, weight in convolutions.items() if any(name in weight for name in (*stay, *_NARROW))]
 
 
 @contextmanager

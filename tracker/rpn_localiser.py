@@ -108,9 +108,9 @@ class RPNLocaliser:
 
         Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
         """
-        proposals = self._answer(model, seen)
+        proposals, projected = self._answer(model, seen)
         candidate = best_proposal(proposals, last[2:], self.config)
-        candidate, edges = self._corrected(model, seen, candidate)
+        candidate, maps = self._corrected(model, seen, candidate)
         place = self.place
         evidence = self._evidence(seen, proposals, candidate)
         score, learns = evidence.alone, place is not None and candidate.score >= place.config.gate
@@ -119,34 +119,34 @@ class RPNLocaliser:
             score, learns = found.score, learns and found.score >= self.certainty.config.trust
             model = model._replace(certainty=self.certainty.advanced(model.certainty, evidence, found))
         if learns:
-            model = self._learned(model, seen.filtered, edges, candidate)
+            model = self._learned(model, projected, maps, candidate)
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
             return Candidate(*last, score), 0, model
         return replace(candidate, score=score), 0, model
 
     def _corrected(self, model: RPNState, seen: Seen, candidate: Candidate) -> tuple[Candidate, Array | None]:
-        """Return the candidate, its box corrected where that is trusted, and what such corrections are learned from."""
+        """Return the candidate, its box corrected where that is trusted, and the map to learn such corrections from."""
         candidate = refined_candidate(self.refinement, model.refined, seen, candidate)
         if self.box is None or model.box is None or self.place is None or candidate.score < self.place.config.trust:
             return candidate, None
         assert seen.fine is not None
-        edges, found = self.box.correct(model.box, seen.fine, Box(*candidate.box_uvwh))
-        return Candidate(found.cx, found.cy, found.w, found.h, candidate.score), edges
+        maps, found = self.box.correct(model.box, seen.fine, Box(*candidate.box_uvwh))
+        return Candidate(found.cx, found.cy, found.w, found.h, candidate.score), maps
 
-    def _learned(self, model: RPNState, maps: Array, edges: Array | None, candidate: Candidate) -> RPNState:
-        """Return the model after a frame that tells enough of the object; edges: those of `_corrected`."""
+    def _learned(self, model: RPNState, projected: Array, maps: Array | None, candidate: Candidate) -> RPNState:
+        """Return the model after a frame that tells enough of the object; maps: those of `_corrected`."""
         if self.place is None or model.place is None:
             return model
-        if self.box is None or model.box is None or edges is None:
-            return model._replace(place=self.place.learn(model.place, maps, (candidate.du, candidate.dv)))
+        if self.box is None or model.box is None or maps is None:
+            return model._replace(place=self.place.learn(model.place, projected, (candidate.du, candidate.dv)))
         before, found = OnlineState(model.place, model.box), Box(*candidate.box_uvwh)
-        both = learn_both(self.place, self.box, before, maps, edges, found)
+        both = learn_both(self.place, self.box, before, projected, maps, found)
         return model._replace(place=both.place, box=both.box)
 
     def look(self, model: RPNState, seen: Seen, size_wh: tuple[float, float]) -> Candidate:
         """Return the best place in a region where the object may be, and how likely it is there; nothing is learned."""
         assert self.certainty is not None and model.certainty is not None
-        proposals = self._answer(model, seen)
+        proposals, _ = self._answer(model, seen)
         candidate = best_proposal(proposals, size_wh, self._anywhere)
         evidence = self._evidence(seen, proposals, candidate)
         found = self.certainty.judge_afresh(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
@@ -157,17 +157,18 @@ class RPNLocaliser:
         assert self.certainty is not None and model.certainty is not None
         return model._replace(certainty=self.certainty.elsewhere(model.certainty))
 
-    def _answer(self, model: RPNState, seen: Seen) -> Proposals:
-        """Return what head and filter answer together in each cell."""
+    def _answer(self, model: RPNState, seen: Seen) -> tuple[Proposals, Array]:
+        """Return what head and filter answer together in each cell, and what the filter may learn from."""
         assert seen.scores is not None and seen.boxes is not None
         scores = seen.scores[0]
+        projected = seen.filtered
         if self.place is not None and model.place is not None:
-            answers = self.place.answer(model.place, seen.filtered)
+            projected, answers = self.place.answer(model.place, seen.filtered)
             spread = resampled(answers, len(scores), FINE_STRIDE / self.runtime.stride).clip(0, 1)
             scores = scores + np.float32(self.config.filter_share) * (spread - scores)
         if not math.isfinite(scores.sum()):
             raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
-        return Proposals(scores, seen.boxes[0], model.calibration)
+        return Proposals(scores, seen.boxes[0], model.calibration), projected
 
     def _evidence(self, seen: Seen, proposals: Proposals, candidate: Candidate) -> Evidence:
         assert seen.scores is not None

@@ -66,5 +66,6 @@ class TorchRuntime:
 
 
 def _array(tensor: torch.Tensor) -> Array:
-    array: Array = tensor.float().cpu().numpy()
+    # Channels come last in memory: what reads the array would turn it each time.
+    array: Array = tensor.float().cpu().contiguous().numpy()
     return array

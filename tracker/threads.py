@@ -49,7 +49,7 @@ class _Limit:
                 self._before = [(library, library.get_num_threads()) for library in _libraries()]
                 for library, threads in self._before:
                     if threads != 1:
-                        library.set_num_threads(1)
+                        _set_threads(library, 1)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -58,10 +58,19 @@ class _Limit:
             if not self._inside:
                 for library, threads in self._before:
                     if threads != 1:
-                        library.set_num_threads(threads)
+                        _set_threads(library, threads)
 
 
 _ONE = _Limit()
+
+
+def _set_threads(library: LibController, threads: int) -> None:
+    """Set the threads of a library; called with the lock of `_Limit` held."""
+    # threadpoolctl 3.8 lets none but the first thread that set OpenBLAS set it again; here the last one to leave does.
+    free = getattr(library, "clear_controlling_thread", None)
+    if free is not None:
+        free(force=True)
+    library.set_num_threads(threads)
 
 
 @cache

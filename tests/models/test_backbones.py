@@ -3,9 +3,10 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import hardsigmoid
 
 from tests.tolerances import assert_close
-from tracker.models.backbones import MobileNetV3Small, ResNet18, SiamFCAlexNet, fuse_batch_norm
+from tracker.models.backbones import MobileNetV3Small, ResNet18, SiamFCAlexNet, _SqueezeExcite, fuse_batch_norm
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +188,15 @@ def mirrored(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.flip(3)
     return flipped
+
+
+def test_channels_are_weighed_by_the_hard_sigmoid_of_what_the_map_holds() -> None:
+    torch.manual_seed(3)
+    block = _SqueezeExcite(6, 4)
+    with torch.no_grad():
+        block.fc2.weight.mul_(30)  # so that factors are 0, between and 1
+        maps = torch.randn(5, 6, 3, 4)
+        squeezed = torch.relu(maps.mean((2, 3)) @ block.fc1.weight[:, :, 0, 0].T + block.fc1.bias)
+        factors = hardsigmoid(squeezed @ block.fc2.weight[:, :, 0, 0].T + block.fc2.bias)
+        assert (factors == 0).any() and (factors == 1).any() and ((factors > 0) & (factors < 1)).any()
+        assert_close(block(maps), maps * factors[:, :, None, None], "float32")

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from tests.tolerances import assert_close
 from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT, refiner_window
@@ -6,9 +7,11 @@ from tracker.models.windows import REFINER_CELLS, REFINER_CONTEXT, refiner_windo
 INNER = (np.arange(REFINER_CELLS) + 0.5) / REFINER_CELLS - 0.5
 
 
-def test_window_reaches_over_the_box_by_its_context() -> None:
+@pytest.mark.parametrize(("height", "width"), [(21, 25), (25, 21)])
+def test_window_reaches_over_the_box_by_its_context(height: int, width: int) -> None:
     # A map of each cell's place, pixels from the middle.
-    across = np.stack([np.tile((np.arange(25.0) - 12) * 8, (21, 1)), np.tile((np.arange(21.0)[:, None] - 10) * 8, 25)])
+    x, y = ((np.arange(count) - (count - 1) / 2) * 8 for count in (width, height))
+    across = np.stack([np.tile(x, (height, 1)), np.tile(y[:, None], width)])
     found = refiner_window(across.astype(np.float32), (5.0, -3.0, 60.0, 40.0), 8)
     assert found.shape == (2, REFINER_CELLS, REFINER_CELLS) and found.dtype == np.float32
     columns, rows = 5.0 + 60.0 * REFINER_CONTEXT * INNER, -3.0 + 40.0 * REFINER_CONTEXT * INNER

@@ -20,10 +20,7 @@ class FilterNeck(nn.Module):
 
     def forward(self, joined: Tensor) -> Tensor:
         """Return what the filter reads."""
-        # A product of matrices and no convolution, those being what is quantised: few numbers, and all of them count.
-        return unit_samples(
-            (self.project.weight.flatten(1) @ joined.flatten(2)).view(len(joined), -1, *joined.shape[2:])
-        )
+        return unit_samples(self.project(joined))
 
 
 def unit_samples(maps: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating[Any]]
 
 
-def norms(maps: Array) -> Array:
-    """Return the norm (N,) of each sample of maps (N, C, h, w), a little above 0 for one without energy."""
-    squares = [np.vdot(one, one) for one in maps]
-    return np.sqrt(np.array(squares, maps.dtype)).clip(min=1e-12)
+def norms(samples: Array) -> Array:
+    """Return the norm (N,) of each of samples (N, d, h, w), a little above 0 for one without energy."""
+    squares = [np.vdot(one, one) for one in samples]
+    return np.sqrt(np.array(squares, samples.dtype)).clip(min=1e-12)
 
 
 def principal_directions(features: Array, count: int) -> Array:
@@ -37,22 +37,12 @@ def principal_directions(features: Array, count: int) -> Array:
     return np.ascontiguousarray(directions[:, : -count - 1 : -1])
 
 
-def project(features: Array, projection: Array | None) -> tuple[Array, Array]:
-    """Return features (N, C, h, w) in the directions of projection (C, d), each sample with norm 1: (N, d, h, w).
-
-    And which share (N,) of a sample's norm lies in these directions. Without a projection they keep their directions.
-    """
-    samples, whole = features, norms(features)
-    if projection is not None:
-        n, channels, height, width = features.shape
-        samples = (projection.T @ features.reshape(n, channels, -1)).reshape(n, -1, height, width)
-    held = norms(samples)
-    return samples / held[:, np.newaxis, np.newaxis, np.newaxis], held / whole
-
-
-def widened(weights: Array, projection: Array | None) -> Array:
-    """Return the filter f (k k d,) of projected features as the one (k k C,) of features that are not projected."""
-    return weights if projection is None else (weights.reshape(-1, projection.shape[1]) @ projection.T).ravel()
+def project(features: Array, projection: Array | None) -> Array:
+    """Return features (N, C, h, w) in the directions of projection (C, d): (N, d, h, w); without one as they are."""
+    if projection is None:
+        return features
+    n, channels, height, width = features.shape
+    return (projection.T @ features.reshape(n, channels, -1)).reshape(n, -1, height, width)
 
 
 def gaussian_labels(centres: Array, cells: int, sigma: Array) -> Array:

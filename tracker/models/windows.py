@@ -32,4 +32,6 @@ def refiner_window(outline: Array, box_uvwh: tuple[float, float, float, float], 
 
 @cache
 def _cells(count: int) -> Array:
-    return np.arange(count, dtype=np.float32)
+    cells = np.arange(count, dtype=np.float32)
+    cells.flags.writeable = False
+    return cells
