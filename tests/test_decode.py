@@ -15,6 +15,8 @@ from tracker.decode import (
     ResponsePyramid,
     best_proposal,
     cosine_window,
+    moved,
+    moves_between,
     resampled,
     second_peak,
 )
@@ -111,14 +113,14 @@ def test_window_pulls_to_the_middle() -> None:
 def test_level_of_the_logits_moves_nothing_but_the_score(level: float) -> None:
     pyramid = ResponsePyramid(CONFIG, STRIDE)
     responses = np.stack([peak(1, 2, 5), peak(2, 3, 6), peak(3, 4, 5)])
-    moved, scale = pyramid.decode(responses + np.float32(level), SIZE)
+    brighter, scale = pyramid.decode(responses + np.float32(level), SIZE)
     still, same = pyramid.decode(responses, SIZE)
     assert scale == same
-    assert abs(moved.du - still.du) <= PIXEL
-    assert abs(moved.dv - still.dv) <= PIXEL
-    assert (moved.w, moved.h) == (still.w, still.h)
-    assert 0 <= moved.score <= 1
-    assert (moved.score > still.score) == (level > 0)
+    assert abs(brighter.du - still.du) <= PIXEL
+    assert abs(brighter.dv - still.dv) <= PIXEL
+    assert (brighter.w, brighter.h) == (still.w, still.h)
+    assert 0 <= brighter.score <= 1
+    assert (brighter.score > still.score) == (level > 0)
 
 
 def test_score_is_the_logistic_height_of_the_chosen_place() -> None:
@@ -168,6 +170,16 @@ def test_window_weighs_with_a_filter_too() -> None:
     held, _ = ResponsePyramid(CONFIG, STRIDE).decode(responses, SIZE, answers)
     assert abs(free.du + 7 * STRIDE) < STRIDE / 2
     assert abs(held.du - STRIDE) < STRIDE / 2
+
+
+def test_moves_between_two_boxes_lead_from_one_to_the_other() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        box, other = ((*rng.uniform(-50, 50, 2).tolist(), *rng.uniform(1, 90, 2).tolist()) for _ in range(2))
+        assert moved(box, moves_between(box, other)) == pytest.approx(other, rel=1e-12)
+    assert moves_between((4.0, 2.0, 10.0, 20.0), (5.0, -2.0, 20.0, 10.0)) == pytest.approx(
+        (0.1, -0.2, 0.6931, -0.6931), abs=1e-4
+    )
 
 
 RPN = RPNConfig(filter_share=0.5, penalty_k=0.0, size_smoothing=1.0, window_influence=0.0, calibration=0.0, hold=0.0)

@@ -42,10 +42,17 @@ class Candidate:
 
 
 def moved(box: BoxUVWH, by: Moves) -> BoxUVWH:
-    """Return a box moved, in the precision of its numbers."""
+    """Return a box moved."""
     u, v, w, h = box
     dx, dy, dw, dh = by
     return u + dx * w, v + dy * h, w * math.exp(dw), h * math.exp(dh)
+
+
+def moves_between(box: BoxUVWH, other: BoxUVWH) -> Moves:
+    """Return the moves that lead from a box to another one: the inverse of `moved`."""
+    u, v, w, h = box
+    x, y, width, height = other
+    return (x - u) / w, (y - v) / h, math.log(width / w), math.log(height / h)
 
 
 @cache

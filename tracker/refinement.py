@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracker.config import RefineConfig
-from tracker.decode import BoxUVWH, Candidate, Moves, moved
+from tracker.decode import BoxUVWH, Candidate, Moves, moved, moves_between
 from tracker.models.windows import refiner_window
 from tracker.runtime import FINE_STRIDE, Array, Runtime, Seen
 
@@ -54,7 +54,7 @@ class Refinement:
         """
         window = refiner_window(outlines[0], boxes[0], FINE_STRIDE)[np.newaxis]
         off = [
-            _between(self._refined(window, outline, moved(box, by)), box)
+            moves_between(self._refined(window, outline, moved(box, by)), box)
             for outline, box in zip(outlines, boxes, strict=True)
             for by in self._tries
         ]
@@ -68,7 +68,7 @@ class Refinement:
         Raises ValueError where the refiner's answer is no number: its weights are broken.
         """
         found = moved(self._refined(target.window, outline, box), target.calibration)
-        dx, dy, dw, dh = _between(box, found)
+        dx, dy, dw, dh = moves_between(box, found)
         share = self.config.share
         u, v, w, h = moved(box, (share * dx, share * dy, share * dw, share * dh))
         return u, v, max(w, min(_SMALLEST, box[2])), max(h, min(_SMALLEST, box[3]))
@@ -95,10 +95,3 @@ def refined_candidate(
         return candidate
     assert seen.outline is not None
     return Candidate(*refinement.refine(target, seen.outline[region], candidate.box_uvwh), candidate.score)
-
-
-def _between(box: BoxUVWH, other: BoxUVWH) -> Moves:
-    """Return the moves that lead from a box to another one."""
-    u, v, w, h = box
-    x, y, width, height = other
-    return (x - u) / w, (y - v) / h, math.log(width / w), math.log(height / h)

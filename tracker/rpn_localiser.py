@@ -9,7 +9,17 @@ import numpy as np
 from tracker.certainty import Certainty, CertaintyState, Evidence
 from tracker.config import CropConfig, OnlineConfig, RPNConfig
 from tracker.crop import Fill, cut
-from tracker.decode import BoxUVWH, Candidate, Moves, Proposals, best_proposal, resampled, second_peak, value_near
+from tracker.decode import (
+    BoxUVWH,
+    Candidate,
+    Moves,
+    Proposals,
+    best_proposal,
+    moves_between,
+    resampled,
+    second_peak,
+    value_near,
+)
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both
@@ -196,6 +206,8 @@ class RPNLocaliser:
         near = near_v[:, :, np.newaxis] & near_u[:, np.newaxis]
         best = (seen.scores * near).reshape(len(truth), -1).argmax(1)
         found = seen.boxes.reshape(len(truth), 4, -1)[np.arange(len(truth)), :, best]  # (N, 4)
-        off = np.hstack([(truth[:, :2] - found[:, :2]) / found[:, 2:], np.log(truth[:, 2:] / found[:, 2:])])
+        off = [
+            moves_between(tuple(box), tuple(given)) for box, given in zip(found.tolist(), truth.tolist(), strict=True)
+        ]
         dx, dy, dw, dh = (self.config.calibration * np.clip(np.median(off, axis=0), -0.5, 0.5)).tolist()
         return dx, dy, dw, dh

@@ -155,7 +155,7 @@ class _SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map (N, C, H, W), each channel times a factor in [0, 1]."""
-        # The hard sigmoid, written out: OpenVINO has no fast way for some of those that are one operator.
+        # The hard sigmoid, written out: OpenVINO folds it into the convolution, and as one operator it does not.
         factors: Tensor = self.fc2(self.relu(self.fc1(x.mean((2, 3), keepdim=True))))
         return x * (factors / 6 + 0.5).clamp(0, 1)
 
