@@ -205,6 +205,12 @@ def test_best_score_gives_its_box() -> None:
     assert (found.du, found.dv, found.w, found.h, found.score) == (24, -16, 66, 44, 1)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_an_error(value: float) -> None:
+    with pytest.raises(ValueError, match="the features are not finite"):
+        best_proposal(proposals({(2, 7): value}), SIZE, RPN)
+
+
 def test_size_follows_by_smoothing_times_score() -> None:
     shown = proposals({(4, 4): 0.5}, {(4, 4): (70.0, 50.0)})
     found = best_proposal(shown, SIZE, replace(RPN, size_smoothing=0.4))

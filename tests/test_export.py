@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.videos import moving
-from tracker import builder, openvino_files, runtime_graphs
+from tracker import builder, checkpoint, openvino_files, runtime_graphs
 from tracker.batch_folder import model_digest
 from tracker.builder import load_tracker
 from tracker.cli import main
@@ -34,7 +34,7 @@ from tracker.runtime_programs import ProgramEngine
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker, update_many
 from tracker.toml_tree import to_toml
-from tracker.zoo import find_file, find_graphs
+from tracker.zoo import find_file, find_graphs, find_weights
 
 ROOT = Path(__file__).parent.parent
 # "+ neck": with a part that the online filter was trained to read; "+ second": with another network beside it
@@ -309,6 +309,8 @@ def test_folder_of_graphs_is_taken_where_there_is_a_gpu_too(folder: Path, monkey
 
 def test_the_form_of_openvino_tracks_as_torch_does(tmp_path: Path) -> None:
     assert main(["export", "siamrpn_mobile", "--to", "openvino", "--out", str(tmp_path)]) == 0
+    recipe = checkpoint.load(find_weights("siamrpn_mobile")).config
+    assert read_card(tmp_path).config == recipe and recipe.startswith("# ")  # its comments too
     wanted = predictions(load_tracker("siamrpn_mobile", "cpu", runtime="torch"))
     assert builder.choose_runtime(tmp_path, "cpu", "auto") == "openvino"
     assert_close_tracks(predictions(load_tracker(tmp_path, "cpu")), wanted)
@@ -356,9 +358,11 @@ def test_graphs_that_are_read_are_not_written_over(folder: Path) -> None:
 
 
 def test_programs_track_as_torch_does_and_are_not_loaded_by_a_tracker(tmp_path: Path) -> None:
-    assert main(["export", "siamrpn_mobile", "--to", "torch", "--out", str(tmp_path)]) == 0
+    changed = ["--set", "lost.patience=7"]
+    assert main(["export", "siamrpn_mobile", "--to", "torch", "--out", str(tmp_path), *changed]) == 0
     wanted = predictions(load_tracker("siamrpn_mobile", "cpu", runtime="torch"))
     exported = read_card(tmp_path)
+    assert parse(exported.config).lost.patience == 7
     tracker = builder.assemble(engine_of("torch", tmp_path, exported), parse(exported.config))
     assert_close_tracks(predictions(tracker), wanted)
     for runtime in get_args(builder.RuntimeName):

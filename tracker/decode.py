@@ -190,14 +190,18 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     """Return the best box after penalties for a sudden change of size or shape and for distance from the middle.
 
     size_wh: of the object in the last frame, crop pixels; the candidate's size lies between it and the box's, nearer
-    to the box the better its score. Source: Li et al. 2018, section 4.3.
+    to the box the better its score. Raises ValueError for scores that are not finite, which no frame gives. Source: Li
+    et al. 2018, section 4.3.
     """
     bounds = windowed(proposals.scores, config.window_influence).ravel()
-    best = int(bounds.argmax())
+    best = int(bounds.argmax())  # of what is no number, where there is one
+    highest = float(bounds[best])
+    if not math.isfinite(highest):
+        raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
     box = proposals.box(best)
     penalty = float(_penalty(box[2:], size_wh, config.penalty_k))
     # Penalties only lower a cell: one that without them is no better than the best with them cannot win.
-    cells = np.flatnonzero(bounds >= float(bounds[best]) * penalty)
+    cells = np.flatnonzero(bounds >= highest * penalty)
     if len(cells) > 1:
         penalties = _penalty(proposals.sizes(cells), size_wh, config.penalty_k)
         first = int((bounds[cells] * penalties).argmax())

@@ -1,6 +1,5 @@
 """How SiamRPN finds a target: the head's overlaps and boxes, beside a filter learned online on the same features."""
 
-import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -116,7 +115,7 @@ class RPNLocaliser:
     def locate(self, model: RPNState, seen: Seen, last: BoxUVWH) -> tuple[Candidate, int, RPNState]:
         """Return the best cell's box; the filter learns from the frame where the answer is telling enough.
 
-        Raises ValueError for features that are not finite, which no frame gives: the weights are broken.
+        Raises ValueError as `decode.best_proposal` does.
         """
         proposals, projected = self._answer(model, seen)
         candidate = best_proposal(proposals, last[2:], self.config)
@@ -174,10 +173,9 @@ class RPNLocaliser:
         projected = seen.filtered
         if self.place is not None and model.place is not None:
             projected, answers = self.place.answer(model.place, seen.filtered)
-            spread = resampled(answers, len(scores), FINE_STRIDE / self.runtime.stride).clip(0, 1)
+            spread = resampled(answers, len(scores), FINE_STRIDE / self.runtime.stride)
+            spread = np.minimum(np.maximum(spread, 0), 1)
             scores = scores + np.float32(self.config.filter_share) * (spread - scores)
-        if not math.isfinite(scores.sum()):
-            raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
         return Proposals(scores, seen.boxes[0], model.calibration), projected
 
     def _evidence(self, seen: Seen, proposals: Proposals, candidate: Candidate) -> Evidence:
