@@ -36,6 +36,7 @@ def operations(channels: int, kernel: int) -> dict[str, dict[str, Callable[[], o
 
     maps, projection = draw(1, MAPS, CELLS, CELLS), draw(MAPS, channels)
     sample = online_filter.project(maps, projection)
+    sample = sample / online_filter.norms(sample)[0]
     labels, weight = draw(1, CELLS + kernel - 1, CELLS + kernel - 1), np.ones(1, np.float32)
     sums, moment = online_filter.normal_equations(sample, labels, weight, kernel)
     matrix = online_filter.gram(sums)

@@ -19,6 +19,7 @@ from tracker.decode import (
     moves_between,
     resampled,
     second_peak,
+    typical_moves,
 )
 
 STRIDE = 8
@@ -180,6 +181,11 @@ def test_moves_between_two_boxes_lead_from_one_to_the_other() -> None:
     assert moves_between((4.0, 2.0, 10.0, 20.0), (5.0, -2.0, 20.0, 10.0)) == pytest.approx(
         (0.1, -0.2, 0.6931, -0.6931), abs=1e-4
     )
+
+
+def test_typical_moves_are_a_share_of_the_median_within_bounds() -> None:
+    moves = [(0.1, 0.9, -0.2, 0.0), (0.3, 0.8, -0.9, 0.1), (0.2, 0.7, -0.8, 5.0)]
+    assert typical_moves(moves, 0.5, 0.7) == pytest.approx((0.14, 0.35, -0.35, 0.07))
 
 
 RPN = RPNConfig(filter_share=0.5, penalty_k=0.0, size_smoothing=1.0, window_influence=0.0, calibration=0.0, hold=0.0)

@@ -1,6 +1,7 @@
 """Read response maps: where the object is and how large, in pixels of the search crop."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -53,6 +54,12 @@ def moves_between(box: BoxUVWH, other: BoxUVWH) -> Moves:
     u, v, w, h = box
     x, y, width, height = other
     return (x - u) / w, (y - v) / h, math.log(width / w), math.log(height / h)
+
+
+def typical_moves(moves: Sequence[Moves], largest: float, share: float) -> Moves:
+    """Return the share of their median, each of its parts held within `largest`: what a given box means."""
+    dx, dy, dw, dh = (share * np.median(moves, axis=0).clip(-largest, largest)).tolist()
+    return dx, dy, dw, dh
 
 
 @cache
@@ -204,8 +211,8 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     cells = np.flatnonzero(bounds >= highest * penalty)
     if len(cells) > 1:
         penalties = _penalty(proposals.sizes(cells), size_wh, config.penalty_k)
-        first = int((bounds[cells] * penalties).argmax())
-        best, penalty = int(cells[first]), float(penalties[first])
+        at = int((bounds[cells] * penalties).argmax())
+        best, penalty = int(cells[at]), float(penalties[at])
         box = proposals.box(best)
     (last_w, last_h), (du, dv, box_w, box_h) = size_wh, box
     score = min(max(float(proposals.scores.ravel()[best]), 0.0), 1.0)
@@ -218,17 +225,19 @@ def second_peak(scores: Response, candidate: Candidate, stride: int) -> float:
 
     At least a cell and a half on each side counts as inside: a peak is that wide.
     """
-    middle = (len(scores) - 1) / 2
-    (left, right), (top, bottom) = (
-        (max(math.ceil(centre / stride + middle - reach), 0), max(math.floor(centre / stride + middle + reach) + 1, 0))
-        for centre, reach in (
-            (candidate.du, max(candidate.w / 2 / stride, 1.5)),
-            (candidate.dv, max(candidate.h / 2 / stride, 1.5)),
-        )
-    )
     beside = scores.copy()
-    beside[top:bottom, left:right] = 0.0
+    rows, columns = (
+        _within(centre, side, len(scores), stride)
+        for centre, side in ((candidate.dv, candidate.h), (candidate.du, candidate.w))
+    )
+    beside[rows, columns] = 0.0
     return max(float(beside.max()), 0.0)
+
+
+def _within(centre: float, side: float, cells: int, stride: int) -> slice:
+    """Return which of the cells lie within a side of a box, and a cell and a half on each side of its centre."""
+    middle, reach = centre / stride + (cells - 1) / 2, max(side / 2 / stride, 1.5)
+    return slice(max(math.ceil(middle - reach), 0), max(math.floor(middle + reach) + 1, 0))
 
 
 def value_near(scores: Response, candidate: Candidate, stride: int) -> float:

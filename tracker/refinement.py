@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracker.config import RefineConfig
-from tracker.decode import BoxUVWH, Candidate, Moves, moved, moves_between
+from tracker.decode import BoxUVWH, Candidate, Moves, moved, moves_between, typical_moves
 from tracker.models.windows import refiner_window
 from tracker.runtime import FINE_STRIDE, Array, Runtime, Seen
 
@@ -58,9 +58,7 @@ class Refinement:
             for outline, box in zip(outlines, boxes, strict=True)
             for by in self._tries
         ]
-        typical = np.median(off, axis=0).clip(-_CALIBRATION_LARGEST, _CALIBRATION_LARGEST)
-        dx, dy, dw, dh = (self.config.calibration * typical).tolist()
-        return RefinedTarget(window, (dx, dy, dw, dh))
+        return RefinedTarget(window, typical_moves(off, _CALIBRATION_LARGEST, self.config.calibration))
 
     def refine(self, target: RefinedTarget, outline: Array, box: BoxUVWH) -> BoxUVWH:
         """Return a box, found in a crop with that outline (c, h, w), as it was read again.

@@ -17,6 +17,7 @@ from tracker.decode import (
     moves_between,
     resampled,
     second_peak,
+    typical_moves,
     value_near,
 )
 from tracker.geometry import Box, CropGeometry, context_side, search_side
@@ -28,6 +29,7 @@ from tracker.views import cut_views
 
 # By the stride of the deep features: what a crop's size is more than a multiple, or cells lie unevenly in it.
 _RESTS = {16: 1, 8: 7}
+_CALIBRATION_LARGEST = 0.5
 _SHIFT = 0.2  # of the object's size, by which the first frame's crops are moved for the calibration
 
 
@@ -207,5 +209,4 @@ class RPNLocaliser:
         off = [
             moves_between(tuple(box), tuple(given)) for box, given in zip(found.tolist(), truth.tolist(), strict=True)
         ]
-        dx, dy, dw, dh = (self.config.calibration * np.clip(np.median(off, axis=0), -0.5, 0.5)).tolist()
-        return dx, dy, dw, dh
+        return typical_moves(off, _CALIBRATION_LARGEST, self.config.calibration)
