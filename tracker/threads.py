@@ -76,5 +76,5 @@ def _set_threads(library: LibController, threads: int) -> None:
 @cache
 def _libraries() -> list[LibController]:
     """Return those with linear algebra; all that are loaded are looked at, once."""
-    # Its own `limit` asks them for all that it knows of each, with every update: 40 us of it, where this takes 5.
+    # Its own `limit` asks them for all that it knows of each, with every update: 40 us of it, where this takes 25.
     return ThreadpoolController().select(user_api="blas").lib_controllers  # type: ignore[no-any-return]
