@@ -39,7 +39,6 @@ def test_each_frame_is_readable_at_once(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"boxes{suffix}"
     header = 1 if suffix == ".csv" else 0
     with BoxWriter(path) as writer:
-        assert len(path.read_text().splitlines()) == header
         for frame in range(3):
             writer.write(frame, frame / 30, [FIRST, SECOND])
             assert len(path.read_text().splitlines()) == header + 2 * (frame + 1)
@@ -64,5 +63,33 @@ def test_full_disk_is_named_on_one_line(tmp_path: Path) -> None:
     writer = BoxWriter(path)
     with pytest.raises(OSError, match=r"cannot write .*boxes\.jsonl: No space left on device$"):
         writer.write(0, 0.0, [FIRST])
-    with pytest.raises(OSError, match=r"cannot write .*boxes\.jsonl: No space left on device$"):
-        writer.close()
+    writer.close()
+
+
+def test_full_disk_leaves_whole_rows(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "boxes.csv"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*boxes\.csv: File too large$"), BoxWriter(path) as writer:
+            for frame in range(100):
+                writer.write(frame, frame / 30, [FIRST, SECOND])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    text = path.read_text()
+    assert 900 < len(text) <= 1000 and text.endswith("\n")
+    assert text.count("\n") % 2 == 1  # the header, and both targets of each frame
+
+
+@pytest.mark.parametrize("content", ["", "precious\n"])
+def test_what_was_there_stays_until_the_first_frame(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "boxes.csv"
+    if content:
+        path.write_text(content)
+    with BoxWriter(path):
+        pass
+    assert path.exists() == bool(content) and (not content or path.read_text() == content)
+    with BoxWriter(path) as writer:
+        writer.write(0, 0.0, [FIRST])
+    assert path.read_text().startswith("frame,time") and "precious" not in path.read_text()

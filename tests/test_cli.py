@@ -297,6 +297,31 @@ def test_damaged_image_on_the_way_leaves_complete_files(
     assert "frames   7" in output.out
 
 
+def test_source_that_was_cut_off_is_told(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
+    rng = np.random.default_rng(0)
+    with VideoWriter(whole, 25, (96, 128)) as writer:
+        for index in range(200):
+            writer.write(rng.integers(0, 255, (96, 128, 3), np.uint8), index / 25)
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    for source, options in ((whole, []), (cut, ["--end", "20"])):
+        assert main(["track", str(source), "--init", RED_AT_0, "-q", *options]) == 0
+        assert capsys.readouterr().err == ""
+    assert main(["track", str(cut), "--init", RED_AT_0, "-q"]) == 0
+    out, err = capsys.readouterr()
+    frames = out.split()[1].strip(",")
+    assert err == f"siamtrack: {cut} ends after {frames} frames, where its header promises 200\n"
+
+
+def test_refused_command_leaves_the_boxes_of_before(clip: Path, tmp_path: Path) -> None:
+    table = tmp_path / "boxes.csv"
+    table.write_text("precious")
+    video = tmp_path / "missing" / "out.mp4"
+    assert main(["track", str(clip), "--init", RED_AT_0, "--boxes", str(table), "--save", str(video)]) == 2
+    assert table.read_text() == "precious"
+
+
 def test_source_that_changes_size_is_tracked_to_the_end(pictures: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(pictures / "7.png"), scene(7)[:80, :100, ::-1])
     assert main(["track", str(pictures), "--init", RED_AT_0, "--save", str(tmp_path / "out.mp4")]) == 0
@@ -304,7 +329,7 @@ def test_source_that_changes_size_is_tracked_to_the_end(pictures: Path, tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")])
 def test_ctrl_c_leaves_complete_files_and_a_summary(clip: Path, tmp_path: Path, stop: signal.Signals) -> None:
     video, table = tmp_path / "out.mp4", tmp_path / "out.csv"
     program = tmp_path / "slow.py"

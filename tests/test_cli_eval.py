@@ -118,9 +118,17 @@ def test_results_of_other_weights_are_not_taken_for_these(
     (tmp_path / "mine.safetensors").write_text("2")
     assert evaluate(otb, model=str(tmp_path / "mine.safetensors")) == 2
     assert (
-        "holds results of other weights, or of another runtime, named 'mine'; give another --results"
+        "holds results of other weights, another runtime or another --index-base, named 'mine'; give another --results"
         in capsys.readouterr().err
     )
+
+
+def test_results_with_another_index_base_are_not_taken_for_these(
+    otb: Path, loaded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(otb) == 0
+    assert evaluate(otb, "--index-base", "0") == 2
+    assert "another --index-base" in capsys.readouterr().err
 
 
 def test_got10k_has_ao_and_sr(tmp_path: Path, loaded: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The commands that compare pictures and search them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -91,6 +92,18 @@ def test_wrong_input_is_neither_same_nor_different(
     out, err = capsys.readouterr()
     assert out == ""
     assert message.format(pictures) in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
+def test_an_answer_that_nobody_reads_is_neither_same_nor_different(model: str, pictures: Path) -> None:
+    picture = str(pictures / "0" / "0.png")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tracker", "verify", picture, picture, "--model", model]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 2
+    assert done.stderr.startswith("siamtrack: error: ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the graph broke"), MemoryError(), cv2.error("no memory")])

@@ -1,5 +1,6 @@
 import logging
 import socket
+import struct
 import threading
 import time
 import wave
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tracker import frames
+from tracker import video_reader
 from tracker.frames import Frames, as_rgb_uint8, open_frames
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -92,6 +93,43 @@ def test_stored_rotation_is_applied(
     assert frame.shape[:2] == shape
     assert frame.flags.c_contiguous
     np.testing.assert_allclose(frame[red_at], RED, atol=6)
+
+
+# What a viewer sees of a red quarter at the upper left: the display matrix as an .mp4 holds it, (a, b, c, d).
+@pytest.mark.parametrize(
+    ("matrix", "shape", "red_at"),
+    [
+        ((-1, 0, 0, 1), (48, 64), (5, -5)),  # left and right changed
+        ((1, 0, 0, -1), (48, 64), (-9, 5)),  # upside down, as no turn shows it; the strip tells the index above
+        ((0, 1, 1, 0), (64, 48), (5, 5)),  # rows and columns changed
+        ((0, -1, -1, 0), (64, 48), (-5, -5)),
+    ],
+)
+def test_stored_mirror_is_applied(
+    tmp_path: Path, matrix: tuple[int, int, int, int], shape: tuple[int, int], red_at: tuple[int, int]
+) -> None:
+    path = write_video(tmp_path / "mirrored.mp4", 2)
+    plain = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = (entry << 16 for entry in matrix)
+    head, _, rest = path.read_bytes().rpartition(plain)  # the track's; that of the whole comes before
+    path.write_bytes(head + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + rest)
+    frame = next(open_frames(path))
+    assert frame.shape[:2] == shape and frame.flags.c_contiguous
+    np.testing.assert_allclose(frame[red_at], RED, atol=6)
+    assert (np.abs(frame.astype(int) - RED).max(axis=2) < 30).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_name_may_look_like_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "clip.mp4", 5).rename(tmp_path / "2026-11-30T12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert read_all("2026-11-30T12:30.mp4") == list(range(5))
+
+
+def test_a_folder_may_be_called_as_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0007").mkdir()
+    cv2.imwrite(str(tmp_path / "0007" / "1.png"), marked_frame(3))
+    monkeypatch.chdir(tmp_path)
+    assert read_all("0007") == [3]
 
 
 def test_start_beyond_the_end_says_how_long_the_video_is(tmp_path: Path) -> None:
@@ -430,8 +468,15 @@ def test_video_behind_a_url_that_breaks_off_is_an_error(tmp_path: Path, serve: S
             drain(opened)
 
 
+def test_video_behind_a_url_of_unknown_length_is_whole(tmp_path: Path, serve: Serve) -> None:
+    url = serve(write_video(tmp_path / "clip.mkv", 60).read_bytes(), "", False)
+    with open_frames(url) as opened:
+        assert not opened.live and opened.frame_count
+        assert drain(opened) == 60
+
+
 def test_stream_that_stalls_is_a_timeout(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(video_reader, "STALL_SECONDS", 0.5)
     data = write_video(tmp_path / "live.ts", 200).read_bytes()
     with open_frames(serve(data[: len(data) // 2], "", True)) as opened:
         with pytest.raises(TimeoutError, match=r"live\.ts stalled: nothing came for 0\.5 s"):
@@ -440,7 +485,7 @@ def test_stream_that_stalls_is_a_timeout(tmp_path: Path, serve: Serve, monkeypat
 
 
 def test_stream_that_never_begins_is_a_timeout(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(video_reader, "STALL_SECONDS", 0.5)
     begin = time.monotonic()
     with pytest.raises(TimeoutError, match="stalled"):
         open_frames(serve(b"", "", True))

@@ -170,7 +170,7 @@ def test_box_that_cannot_be_tracked_is_named(xywh: tuple[float, ...], complaint:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("xywh", [(0, 0, 64, 48), (-5, -5, 6, 6), (63, 47, 20, 20), (10.5, 3.25, 0.5, 0.5)])
+@pytest.mark.parametrize("xywh", [(0, 0, 64, 48), (-5, -5, 6, 6), (63, 47, 20, 20), (10.5, 3.25, 0.8, 1.25)])
 def test_box_that_touches_the_frame_can_be_tracked(xywh: tuple[float, ...]) -> None:
     check_initial_box(Box.from_xywh(*xywh), SIZE_HW)
 

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_sweep_goes_outwards() -> None:
 def test_a_square_larger_than_the_frame_is_one_place() -> None:
     places = places_to_search(BOX, 10_000.0, FRAME_HW, 0, replace(CONFIG, scales=(1.0,)))
     assert [(place.cx, place.cy) for place in places] == [(60.0, 50.0), (160.0, 120.0), (160.0, 120.0)]
+
+
+def test_a_tiny_object_is_looked_for_all_over_a_large_frame_in_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        every = [
+            place
+            for turn in range(0, 40_000, 40)
+            for place in places_to_search(Box(9.0, 9.0, 1.0, 1.0), 3.0, (2160, 3840), turn, CONFIG)
+        ]
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    cells = {(int(place.cx // 240), int(place.cy // 240)) for place in every if place.w == 1.0}
+    assert len(cells) == 16 * 9  # none of the frame is left out
 
 
 @dataclass

@@ -1,10 +1,14 @@
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 
+from tracker.frames import open_frames
 from tracker.interface import Frame
 from tracker.video_writer import VideoWriter
 
@@ -53,6 +57,19 @@ def test_ntsc_rate_is_exact(tmp_path: Path) -> None:
     assert (rate.numerator, rate.denominator) == (30000, 1001)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+@pytest.mark.parametrize("size_hw", [(48, 64), (720, 1280)])
+def test_colours_are_those_of_bt709_and_named(tmp_path: Path, suffix: str, size_hw: tuple[int, int]) -> None:
+    with VideoWriter(tmp_path / f"out{suffix}", 25, size_hw) as writer:
+        for index in range(3):
+            writer.write(coloured(size_hw), index / 25)
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.colorspace, frame.color_range) == (1, 1)
+    shown = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709).to_ndarray()
+    np.testing.assert_allclose(shown.reshape(-1, 3).mean(axis=0), (200, 40, 60), atol=4)
+
+
 @pytest.mark.parametrize("size_hw", [(47, 63), (1, 1), (48, 63)])
 def test_odd_sizes_are_made_even_by_repeating_the_edge(tmp_path: Path, size_hw: tuple[int, int]) -> None:
     path = tmp_path / "out.mp4"
@@ -82,9 +99,60 @@ def test_frames_that_the_source_dropped_leave_a_gap(tmp_path: Path) -> None:
     assert write(tmp_path / "out.mp4", [5.0, 5.1, 5.3, 5.4], fps=10) == pytest.approx([0.0, 0.1, 0.3, 0.4], abs=1e-4)
 
 
-def test_frames_that_come_too_fast_follow_one_another(tmp_path: Path) -> None:
-    times = write(tmp_path / "out.mp4", [0.0, 0.01, 0.02, 0.3], fps=10)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_a_rate_that_changes_is_that_of_the_source(tmp_path: Path, suffix: str) -> None:
+    fast = [index / 30 for index in range(60)]
+    given = [*fast, *(2 + index / 15 for index in range(30))]  # as phones do in the dark
+    assert write(tmp_path / f"out{suffix}", given, fps=22.5) == pytest.approx(given, abs=1e-3)
+
+
+def test_times_that_the_source_rounded_are_even_again(tmp_path: Path) -> None:
+    given = [round(index / 30, 3) for index in range(30)]
+    times = write(tmp_path / "out.mp4", given, fps=30)
+    assert times == pytest.approx([index / 30 for index in range(30)], abs=1e-6)
+
+
+def test_frames_of_avi_that_come_too_fast_follow_one_another(tmp_path: Path) -> None:
+    times = write(tmp_path / "out.avi", [0.0, 0.01, 0.02, 0.3], fps=10)
     assert times == pytest.approx([0.0, 0.1, 0.2, 0.3], abs=1e-4)
+
+
+def test_frames_of_one_time_follow_one_another(tmp_path: Path) -> None:
+    times = write(tmp_path / "out.mkv", [0.0, 0.0, 0.0, 0.1], fps=10)
+    assert len(times) == 4 and times == sorted(set(times)) and times[-1] == pytest.approx(0.1)
+
+
+def test_a_gap_in_a_file_stays(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", 10, (48, 64), longest_gap_s=60.0) as writer:
+        for seconds in (0.0, 0.1, 30.1, 30.2, 130.2):
+            writer.write(coloured(), seconds)
+    assert read(tmp_path / "out.mp4")[1] == pytest.approx([0.0, 0.1, 30.1, 30.2, 30.3])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize("fps", [120000 / 1001, 240.0, 24000 / 1001, 7.3])
+def test_any_rate_can_be_written(tmp_path: Path, suffix: str, fps: float) -> None:
+    given = [index / fps for index in range(12)]
+    assert write(tmp_path / f"out{suffix}", given, fps=fps) == pytest.approx(given, abs=2e-3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_what_was_written_before_a_kill_plays(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    code = f"""
+import os
+from pathlib import Path
+import numpy as np
+from tracker.video_writer import VideoWriter
+rng = np.random.default_rng(0)
+with VideoWriter(Path({str(path)!r}), 30, (120, 160)) as writer:
+    for index in range(200):
+        writer.write(rng.integers(0, 255, (120, 160, 3), np.uint8), index / 30)
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with open_frames(path) as frames:
+        assert sum(1 for _ in frames) > 100
 
 
 @pytest.mark.parametrize("jump", [30.0, -30.0])

@@ -15,17 +15,17 @@ import cv2
 
 from tracker.box_files import BoxWriter
 from tracker.draw import draw_predictions
-from tracker.frames import DEFAULT_FPS, open_frames
+from tracker.frames import open_frames
 from tracker.interface import Frame, Prediction
 from tracker.loop import AnyTracker, track_many
 from tracker.manifest import VideoJob
 from tracker.tally import Tally
-from tracker.video_writer import VideoWriter
+from tracker.video_reader import DEFAULT_FPS, cut_off
+from tracker.video_writer import FILE_GAP_S, VideoWriter
 
 _log = logging.getLogger(__name__)
 
 PART = ".part-"  # begins the names of folders with what is not whole yet
-_PROMISE_KEPT = 0.98  # a header counts by duration and mean rate, which is a little off
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +102,10 @@ class VideoWorker(Generic[AnyTracker]):
                     continue
                 if video is None:
                     path, size_hw = folder / f"{job.name}.mp4", (frame.shape[0], frame.shape[1])
-                    video = files.enter_context(VideoWriter(path, frames.fps or DEFAULT_FPS, size_hw))
+                    video = files.enter_context(VideoWriter(path, frames.fps or DEFAULT_FPS, size_hw, FILE_GAP_S))
                 video.write(draw_predictions(frame, predictions, frames.index), frames.time)
-            _check_length(tally.frames, frames.frame_count)
-
-
-def _check_length(frames: int, promised: int | None) -> None:
-    """Warn of a source that was cut off: many formats play to there as if that were the end."""
-    if promised is not None and frames < promised * _PROMISE_KEPT - 1:
-        _log.warning("it ends after %d frames, where its header promises %d", frames, promised)
+            if cut_off(tally.frames, frames.frame_count):
+                _log.warning("it ends after %d frames, where its header promises %d", tally.frames, frames.frame_count)
 
 
 def _one_line(texts: Sequence[str]) -> str:

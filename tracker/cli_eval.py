@@ -104,19 +104,20 @@ def _model_file(model: str) -> Path | None:
 
 
 def _check_weights(benchmark: "Benchmark", model: str, runtime: str) -> None:
-    """Raise ValueError if the records in the results folder were made with other weights, or in another runtime."""
+    """Raise ValueError if the records in the results folder were made with other weights, runtime or index base."""
     from tracker.zoo import find_file
 
-    digest = f"{runtime} {hashlib.sha256(find_file(model, runtime).read_bytes()).hexdigest()}"
+    weights = hashlib.sha256(find_file(model, runtime).read_bytes()).hexdigest()
+    made_with = f"{runtime} {weights} index base {benchmark.index_base}"
     note = benchmark.report_folder / "weights.sha256"
-    if note.is_file() and note.read_text().strip() != digest:
+    if note.is_file() and note.read_text().strip() != made_with:
         raise ValueError(
-            f"{benchmark.record_folder} holds results of other weights, or of another runtime, named "
+            f"{benchmark.record_folder} holds results of other weights, another runtime or another --index-base, named "
             f"{benchmark.tracker_name!r}; give another --results, or delete {benchmark.record_folder} and "
             f"{benchmark.report_folder}"
         )
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(digest + "\n")
+    note.write_text(made_with + "\n")
 
 
 def _run(benchmark: "Benchmark", sequences: "list[Sequence]", factory: "Callable[[], Tracker]", workers: int) -> None:

@@ -124,7 +124,7 @@ def _parse_box(text: str) -> Box:
 def _track(options: _Options) -> int:
     """Prepare everything that can fail before the first update, then follow. Returns the exit status."""
     from tracker.builder import load_tracker
-    from tracker.frames import DEFAULT_FPS, open_frames
+    from tracker.frames import open_frames
     from tracker.pipeline import ReadAhead
     from tracker.window import Window
 
@@ -149,7 +149,7 @@ def _track(options: _Options) -> int:
             window.close()
             window = None
         reader = ReadAhead(frames)
-        outputs = _Outputs(options, reader, frames.fps or DEFAULT_FPS, first, window)
+        outputs = _Outputs(options, frames, reader, first, window)
         trackers = [tracker, *(tracker.fork() for _ in boxes[1:])]
         expected = frames.frame_count
         return _follow(options, (reader, expected), first, trackers, boxes, outputs)
@@ -168,19 +168,23 @@ class _Outputs:
     """Take each tracked frame to the files and the window that were asked for; a context manager."""
 
     def __init__(
-        self, options: _Options, reader: "ReadAhead", fps: float, first: "Frame", window: "Window | None"
+        self, options: _Options, source: "Frames", reader: "ReadAhead", first: "Frame", window: "Window | None"
     ) -> None:
-        """Open the files. Raises ValueError or OSError where one cannot be written."""
+        """Open the files; source: what `reader` reads. Raises ValueError or OSError where one cannot be written."""
         from tracker.box_files import BoxWriter
         from tracker.pipeline import WriteBehind
-        from tracker.video_writer import VideoWriter
+        from tracker.video_reader import DEFAULT_FPS
+        from tracker.video_writer import FILE_GAP_S, VideoWriter
 
         self._reader = reader
         self._window = window
         with ExitStack() as files:
             self._table = files.enter_context(BoxWriter(options.table)) if options.table else None
-            size_hw = (first.shape[0], first.shape[1])
-            self._video = files.enter_context(VideoWriter(options.video, fps, size_hw)) if options.video else None
+            self._video = None
+            if options.video:
+                gap_s = 1.0 if source.live else FILE_GAP_S  # a live source goes on while the window pauses
+                size_hw = (first.shape[0], first.shape[1])
+                self._video = files.enter_context(VideoWriter(options.video, source.fps or DEFAULT_FPS, size_hw, gap_s))
             self._jobs = files.enter_context(WriteBehind())  # closed before the file it writes
             self._files = files.pop_all()
 
@@ -244,6 +248,8 @@ def _follow(
                         status = 3
                         print(f"siamtrack: lost in frame {reader.index}; the files end here", file=sys.stderr)
                         break
+                else:
+                    _warn_of_cut(options.source, tally.frames, expected)
         except KeyboardInterrupt:
             status = 130
             print("siamtrack: stopped early; the files end here", file=sys.stderr)
@@ -254,13 +260,21 @@ def _follow(
     return status
 
 
+def _warn_of_cut(source: str, frames: int, promised: int | None) -> None:
+    from tracker.video_reader import cut_off
+
+    if cut_off(frames, promised):
+        print(f"siamtrack: {source} ends after {frames} frames, where its header promises {promised}", file=sys.stderr)
+
+
 @contextmanager
 def _stop_signals_raise_once() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt and ignore more: they would cut off the files."""
+    """Let the first Ctrl-C, SIGTERM or SIGHUP raise KeyboardInterrupt and ignore more: they would cut off the files."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread alone
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no terminal that hangs up
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in signals:

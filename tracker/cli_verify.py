@@ -1,5 +1,6 @@
 """`siamtrack verify`, `verify-pairs`, `index` and `search`: ask whether it is the same, or where one like it is."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,12 +59,21 @@ def verify_command(
         needed = verifier.chosen_threshold(threshold)
         first, second = (embed_file(verifier, path, box) for path, box in zip((a, b), boxes, strict=True))
         similarity = verifier.similarity(first, second)
+        same = similarity >= needed
+        verdict = f"{'same' if same else 'different'} (threshold {needed:.4f})"
+        _print_whole(f"similarity  {similarity:.4f}\nverdict     {verdict}")
     except Exception as error:  # Python ends with 1, which here says that the two differ
         raise ValueError(str(error) or type(error).__name__) from error
-    same = similarity >= needed
-    typer.echo(f"similarity  {similarity:.4f}")
-    typer.echo(f"verdict     {'same' if same else 'different'} (threshold {needed:.4f})")
     return 0 if same else 1
+
+
+def _print_whole(text: str) -> None:
+    """Print a text at once. Raises OSError where nobody reads it, or there is no room for it."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more when it ends
+        raise
 
 
 def verify_pairs_command(

@@ -3,30 +3,24 @@
 Every frame is RGB uint8 of shape (H, W, 3), C-contiguous. One frame is in memory at a time, however long the source.
 """
 
-import errno
 import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import av
 import cv2
 import numpy as np
-from av.container import InputContainer
 from numpy.typing import NDArray
+
+from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, open_video
 
 log = logging.getLogger(__name__)
 
-RgbImage = NDArray[np.uint8]  # (H, W, 3)
-
-DEFAULT_FPS = 30.0  # of image folders, which carry no clock, and of sources that do not state a rate
-STALL_SECONDS = 10.0  # a stream that sends nothing for this long is given up
 IMAGE_SUFFIXES = frozenset([".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
 
@@ -53,21 +47,6 @@ def as_rgb_uint8(image: NDArray[Any]) -> RgbImage:
     return np.ascontiguousarray(np.broadcast_to(colour, (*image.shape[:2], 3)), dtype=np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Hold an opened source: its items are (seconds since its first frame, function that gives the RGB image).
-
-    The image comes from a function so that a frame which is skipped costs no conversion.
-    """
-
-    name: str
-    fps: float | None
-    frame_count: int | None
-    live: bool
-    items: Iterator[tuple[float, Callable[[], RgbImage]]]
-    close: Callable[[], None]
-
-
 class Frames:
     """Iterate over the frames of a source once, like an open file; a context manager, which closes the source.
 
@@ -79,7 +58,7 @@ class Frames:
     stream that stalls and OSError for one that breaks off.
     """
 
-    def __init__(self, reader: _Reader, start: int, end: int | None) -> None:
+    def __init__(self, reader: Reader, start: int, end: int | None) -> None:
         """Give the frames `start` to `end` - 1 of a reader."""
         self.fps = reader.fps
         self.live = reader.live
@@ -94,7 +73,7 @@ class Frames:
         self._close = reader.close
         self._images = self._read(reader, start, end)
 
-    def _read(self, reader: _Reader, start: int, end: int | None) -> Iterator[RgbImage]:
+    def _read(self, reader: Reader, start: int, end: int | None) -> Iterator[RgbImage]:
         seen = 0
         for seconds, load in islice(reader.items, end):
             seen += 1
@@ -146,12 +125,13 @@ def open_frames(source: str | Path | int, start: int = 0, end: int | None = None
     return Frames(_open_reader(source), start, end)
 
 
-def _open_reader(source: str | Path | int) -> _Reader:
+def _open_reader(source: str | Path | int) -> Reader:
     text = str(source)
-    if re.fullmatch(r"-?\d+", text):
+    named = not isinstance(source, int) and len(text) > 1 and Path(text).exists()  # a folder may be called 2026
+    if re.fullmatch(r"-?\d+", text) and not named:
         return _open_webcam(int(text))
     if "://" in text:
-        return _open_video(text, is_url=True)
+        return open_video(text, is_url=True)
     path = Path(text).expanduser()
     if path.is_dir():
         images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
@@ -161,7 +141,7 @@ def _open_reader(source: str | Path | int) -> _Reader:
     if path.is_char_device():
         raise ValueError(f"{text} is a device; give a webcam by its index, such as 0")
     if path.exists():
-        return _open_images(text, [path]) if path.suffix.lower() in IMAGE_SUFFIXES else _open_video(str(path))
+        return _open_images(text, [path]) if path.suffix.lower() in IMAGE_SUFFIXES else open_video(str(path))
     if any(mark in text for mark in "*?["):
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
         images = [p for p in matches if p.is_file()]
@@ -174,10 +154,10 @@ def _open_reader(source: str | Path | int) -> _Reader:
 # ---- image folders ----
 
 
-def _open_images(name: str, paths: list[Path]) -> _Reader:
+def _open_images(name: str, paths: list[Path]) -> Reader:
     ordered = sorted(paths, key=lambda path: (_natural_key(str(path)), str(path)))
     items = ((index / DEFAULT_FPS, partial(read_image, path)) for index, path in enumerate(ordered))
-    return _Reader(name, DEFAULT_FPS, len(ordered), live=False, items=items, close=lambda: None)
+    return Reader(name, DEFAULT_FPS, len(ordered), live=False, items=items, close=lambda: None)
 
 
 def _natural_key(name: str) -> list[tuple[int, str]]:
@@ -205,7 +185,7 @@ def read_image(path: Path) -> RgbImage:
 # ---- webcams ----
 
 
-def _open_webcam(index: int) -> _Reader:
+def _open_webcam(index: int) -> Reader:
     if index < 0:  # OpenCV crashes on some of these
         raise ValueError(f"the index of a webcam must be 0 or more, got {index}")
     level = cv2.utils.logging.getLogLevel()
@@ -219,7 +199,7 @@ def _open_webcam(index: int) -> _Reader:
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a longer queue would hand out old frames to a slow tracker
     fps = capture.get(cv2.CAP_PROP_FPS)
     name = f"webcam {index}"
-    return _Reader(name, fps if fps > 0 else None, None, True, _webcam_items(name, capture), capture.release)
+    return Reader(name, fps if fps > 0 else None, None, True, _webcam_items(name, capture), capture.release)
 
 
 def _webcam_items(name: str, capture: cv2.VideoCapture) -> Iterator[tuple[float, Callable[[], RgbImage]]]:
@@ -236,83 +216,3 @@ def _webcam_items(name: str, capture: cv2.VideoCapture) -> Iterator[tuple[float,
 
 def _webcam_image(image: NDArray[Any]) -> RgbImage:
     return cv2.cvtColor(as_rgb_uint8(image), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
-
-
-# ---- video files and streams ----
-
-
-def _open_video(source: str, is_url: bool = False) -> _Reader:
-    try:
-        container = av.open(
-            source,
-            mode="r",
-            metadata_errors="replace",  # a title in an unknown encoding is no reason to refuse the video
-            timeout=STALL_SECONDS if is_url else None,
-            # Over UDP, RTSP loses packets and often fails behind a router.
-            options={"rtsp_flags": "prefer_tcp"} if source.lower().startswith("rtsp") else None,
-        )
-    except av.FFmpegError as error:
-        raise _plain_error(source, error) from error
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
-        container.close()
-        raise ValueError(f"{source} has no video stream")
-    live = is_url and container.duration is None
-    if not live:
-        stream.thread_type = "AUTO"  # decoding ahead of a live stream would delay it
-    fps = float(stream.average_rate or stream.guessed_rate or 0) or None
-    count = stream.frames or round((container.duration or 0) / av.time_base * (fps or 0)) or None
-    items = _video_items(source, container, stream, live)
-    return _Reader(source, fps, None if live else count, live, items, container.close)
-
-
-def _plain_error(source: str, error: av.FFmpegError) -> OSError | ValueError:
-    """Return the plain one-line form of a PyAV error."""
-    if isinstance(error, av.ExitError | TimeoutError):
-        return TimeoutError(f"{source} stalled: nothing came for {STALL_SECONDS:g} s")
-    reason = error.strerror or str(error)
-    return (
-        OSError(f"cannot read {source}: {reason}")
-        if isinstance(error, OSError)
-        else ValueError(f"cannot read {source} as video: {reason}")
-    )
-
-
-def _video_items(
-    source: str, container: InputContainer, stream: av.VideoStream, live: bool
-) -> Iterator[tuple[float, Callable[[], RgbImage]]]:
-    begin: float | None = None
-    fps = float(stream.average_rate or DEFAULT_FPS)
-    for index, image in enumerate(_decoded(source, container, stream, live)):
-        # The clock of a live stream can jump; the time of arrival does not.
-        seconds = time.monotonic() if live else index / fps if image.pts is None else image.time
-        begin = seconds if begin is None else begin
-        yield seconds - begin, partial(_video_image, image)
-    if live:
-        log.warning("%s ended", source)
-
-
-def _decoded(source: str, container: InputContainer, stream: av.VideoStream, live: bool) -> Iterator[av.VideoFrame]:
-    skipped = 0
-    try:
-        for packet in container.demux(stream):
-            try:
-                images = packet.decode()
-            except av.FFmpegError:
-                skipped += 1
-                continue
-            yield from images
-    except av.FFmpegError as error:
-        # FFmpeg calls it an input/output error when a server hangs up that never said how much it would send.
-        if not (live and error.errno == errno.EIO):
-            raise _plain_error(source, error) from error
-        yield from stream.decode(None)  # the frames that the decoder still holds
-    finally:
-        if skipped:
-            log.warning("%s: %d packets that could not be decoded were skipped", source, skipped)
-
-
-def _video_image(image: av.VideoFrame) -> RgbImage:
-    rgb = image.to_ndarray(format="rgb24")
-    quarter_turns = round(image.rotation / 90)  # counterclockwise, which is also the sense of rot90
-    return np.ascontiguousarray(np.rot90(rgb, quarter_turns) if quarter_turns else rgb, dtype=np.uint8)

@@ -70,12 +70,14 @@ def _clip_span(low: float, high: float, limit: float, min_side: float) -> tuple[
 
 
 def check_initial_box(box: Box, size_hw: tuple[int, int]) -> None:
-    """Raise ValueError unless the box is finite, has a positive size and touches a frame of size (height, width)."""
+    """Raise ValueError unless the box is finite and a pixel large, and touches a frame of size (height, width)."""
     x, y, w, h = box.to_xywh()
     if not all(math.isfinite(value) for value in (x, y, w, h)):
         raise ValueError(f"box must be finite, got x,y,w,h = {x:g},{y:g},{w:g},{h:g}")
     if w <= 0 or h <= 0:
         raise ValueError(f"box must have a positive width and height, got w,h = {w:g},{h:g}")
+    if w * h < 1:
+        raise ValueError(f"box w,h = {w:g},{h:g} has less than a pixel; give it in pixels, not in shares of the frame")
     height, width = size_hw
     if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
         raise ValueError(

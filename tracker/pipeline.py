@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition, Thread
 
-from tracker.frames import STALL_SECONDS, Frames, RgbImage
+from tracker.frames import Frames
+from tracker.video_reader import STALL_SECONDS, RgbImage
 
 _AHEAD = 4  # frames of a file that are read before they are asked for
 _BEHIND = 8  # jobs that may wait to be written

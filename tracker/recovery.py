@@ -4,6 +4,9 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tracker.config import RecoveryConfig
 from tracker.crop import Fill, cut
 from tracker.decode import Candidate
@@ -11,7 +14,8 @@ from tracker.geometry import Box, CropGeometry
 from tracker.interface import Frame
 from tracker.runtime import Code, Runtime, Seen
 
-_SWEEPS_KEPT = 64  # of different sizes of frame and object
+_SWEEPS_KEPT = 32  # of different sizes of frame and object
+_MOST_STEPS = 256  # across the frame: an object of a few pixels is looked for here and there
 
 
 class Seeker(Protocol):
@@ -77,21 +81,28 @@ def places_to_search(box: Box, side: float, frame_hw: tuple[int, int], turn: int
     """
     places = _sweeps(box, side, frame_hw, config)
     each = config.regions - 1  # beside the last place
-    return [box, *(places[at % len(places)] for at in range(turn * each, (turn + 1) * each))]
+    chosen = [places[at % len(places)].tolist() for at in range(turn * each, (turn + 1) * each)]
+    return [box, *(Box(x, y, box.w * scale, box.h * scale) for x, y, scale in chosen)]
 
 
 @lru_cache(_SWEEPS_KEPT)
-def _sweeps(box: Box, side: float, frame_hw: tuple[int, int], config: RecoveryConfig) -> tuple[Box, ...]:
-    """Return the boxes in the middle of squares that cover the frame, the nearest first, size after size."""
-    places = []
+def _sweeps(box: Box, side: float, frame_hw: tuple[int, int], config: RecoveryConfig) -> NDArray[np.float64]:
+    """Return places (n, 3), as x, y and scale, whose squares cover the frame, the nearest first, size after size."""
+    sweeps = []
     for scale in config.scales:
         rows, columns = (_centres(length, side * scale * config.step) for length in frame_hw)
-        sweep = [Box(x, y, box.w * scale, box.h * scale) for y in rows for x in columns]
-        places += sorted(sweep, key=lambda place: math.hypot(place.cx - box.cx, place.cy - box.cy))
-    return tuple(places)
+        x, y = (part.ravel() for part in np.meshgrid(columns, rows))
+        nearest = np.hypot(x - box.cx, y - box.cy).argsort(kind="stable")
+        sweeps.append(np.stack([x[nearest], y[nearest], np.full(len(x), scale)], axis=1))
+    places = np.concatenate(sweeps)
+    places.flags.writeable = False
+    return places
 
 
-def _centres(length: float, step: float) -> list[float]:
-    """Return centres from half a step inside one end to half a step inside the other, at most a step apart."""
-    count = max(math.ceil(length / step), 1)
-    return [length * (i + 0.5) / count for i in range(count)]
+def _centres(length: float, step: float) -> NDArray[np.float64]:
+    """Return centres from half a step inside one end to half a step inside the other, at most a step apart.
+
+    No more than `_MOST_STEPS` of them: else a step is longer.
+    """
+    count = min(max(math.ceil(length / step), 1), _MOST_STEPS)
+    return length * (np.arange(count) + 0.5) / count

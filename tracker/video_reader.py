@@ -1,0 +1,145 @@
+"""Read video files and streams with PyAV: frame after frame, each with its time, turned as the file says."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+RgbImage = NDArray[np.uint8]  # (H, W, 3)
+
+DEFAULT_FPS = 30.0  # of image folders, which carry no clock, and of sources that do not state a rate
+STALL_SECONDS = 10.0  # a stream that sends nothing for this long is given up
+_PROMISE_KEPT = 0.98  # a header counts by duration and mean rate, which is a little off
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Hold an opened source: its items are (seconds since its first frame, function that gives the RGB image).
+
+    The image comes from a function so that a frame which is skipped costs no conversion.
+    """
+
+    name: str
+    fps: float | None
+    frame_count: int | None
+    live: bool
+    items: Iterator[tuple[float, Callable[[], RgbImage]]]
+    close: Callable[[], None]
+
+
+def open_video(source: str, is_url: bool = False) -> Reader:
+    """Open a video file, or a stream by its URL. Raises OSError or ValueError with one line that names it."""
+    try:
+        container = av.open(
+            source if is_url else str(Path(source).absolute()),  # "12:30.mp4" alone would be a protocol
+            mode="r",
+            metadata_errors="replace",  # a title in an unknown encoding is no reason to refuse the video
+            timeout=STALL_SECONDS if is_url else None,
+            # Over UDP, RTSP loses packets and often fails behind a router.
+            options={"rtsp_flags": "prefer_tcp"} if source.lower().startswith("rtsp") else None,
+        )
+    except av.FFmpegError as error:
+        raise _plain_error(source, error) from error
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream):
+        container.close()
+        raise ValueError(f"{source} has no video stream")
+    live = is_url and container.duration is None
+    if not live:
+        stream.thread_type = "AUTO"  # decoding ahead of a live stream would delay it
+    fps = float(stream.average_rate or stream.guessed_rate or 0) or None
+    count = stream.frames or round((container.duration or 0) / av.time_base * (fps or 0)) or None
+    items = _items(source, container, stream, None if live else count or 0)
+    return Reader(source, fps, None if live else count, live, items, container.close)
+
+
+def cut_off(frames: int, promised: int | None) -> bool:
+    """Return whether a source ended before its header says: many formats play to there as if that were the end."""
+    return promised is not None and frames < promised * _PROMISE_KEPT - 1
+
+
+def _plain_error(source: str, error: av.FFmpegError) -> OSError | ValueError:
+    """Return the plain one-line form of a PyAV error."""
+    if isinstance(error, av.ExitError | TimeoutError):
+        return TimeoutError(f"{source} stalled: nothing came for {STALL_SECONDS:g} s")
+    reason = error.strerror or str(error)
+    return (
+        OSError(f"cannot read {source}: {reason}")
+        if isinstance(error, OSError)
+        else ValueError(f"cannot read {source} as video: {reason}")
+    )
+
+
+def _items(
+    source: str, container: InputContainer, stream: av.VideoStream, promised: int | None
+) -> Iterator[tuple[float, Callable[[], RgbImage]]]:
+    """Yield times and pictures. promised: frames by the header, 0 where it names none; None for a live stream."""
+    live = promised is None
+    begin: float | None = None
+    fps = float(stream.average_rate or DEFAULT_FPS)
+    for index, image in enumerate(_decoded(source, container, stream, promised)):
+        # The clock of a live stream can jump; the time of arrival does not.
+        seconds = time.monotonic() if live else index / fps if image.pts is None else image.time
+        begin = seconds if begin is None else begin
+        yield seconds - begin, partial(_picture, image)
+    if live:
+        log.warning("%s ended", source)
+
+
+def _decoded(
+    source: str, container: InputContainer, stream: av.VideoStream, promised: int | None
+) -> Iterator[av.VideoFrame]:
+    skipped = count = 0
+    try:
+        for packet in container.demux(stream):
+            try:
+                images = packet.decode()
+            except av.FFmpegError:
+                skipped += 1
+                continue
+            count += len(images)
+            yield from images
+    except av.FFmpegError as error:
+        held = stream.decode(None)  # the frames that the decoder still holds
+        count += len(held)
+        yield from held
+        # FFmpeg calls it an input/output error when a server hangs up that never said how much it would send.
+        whole = promised is None or (promised > 0 and not cut_off(count, promised))
+        if not (whole and error.errno == errno.EIO):
+            raise _plain_error(source, error) from error
+    finally:
+        if skipped:
+            log.warning("%s: %d packets that could not be decoded were skipped", source, skipped)
+
+
+def _picture(image: av.VideoFrame) -> RgbImage:
+    rgb = np.asarray(image.to_ndarray(format="rgb24"), np.uint8)
+    try:
+        beside: Any = image.side_data
+        matrix = np.frombuffer(beside["DISPLAYMATRIX"], np.int32) if "DISPLAYMATRIX" in beside else None
+    except ValueError:  # the frame has something beside it that PyAV does not know
+        return np.ascontiguousarray(np.rot90(rgb, round(image.rotation / 90)))
+    return np.ascontiguousarray(rgb if matrix is None else _turned(rgb, matrix))
+
+
+def _turned(rgb: RgbImage, matrix: NDArray[np.int32]) -> RgbImage:
+    """Return a picture as its display matrix (9,) says: pixel (x, y) is shown at (a x + c y, b x + d y).
+
+    Right angles and mirrors are obeyed, others as the nearest of them. Source: ISO/IEC 14496-12, 6.2.2.
+    """
+    a, b, _, c, d, *_ = matrix.tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        rgb = rgb.swapaxes(0, 1)
+        a, d = c, b
+    return rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
