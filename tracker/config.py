@@ -168,6 +168,9 @@ class DataConfig:
     max_stretch: float = 1.0
     distractor_chance: float = 0.0
     background_chance: float = 0.0
+    camera_grey: float = 0.0
+    camera_dark: float = 0.0
+    camera_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 
 from tracker.data.augment import (
+    Camera,
     Chances,
     Crop,
     blur_motion,
     cover,
     disturb,
+    draw_camera,
     jitter_colour,
     paste,
     stretch,
+    taken_by,
     to_grey,
     turn,
 )
@@ -196,3 +199,39 @@ def test_each_disturbance_has_its_own_chance() -> None:
     assert changed[0].mean() > 0.9  # noise changes wherever it is blurred
     rows, columns = np.nonzero(changed[1])
     assert 0 < changed[1].mean() <= 0.31 and changed[1].sum() > 0.8 * np.ptp(rows) * np.ptp(columns)  # one rectangle
+
+
+def test_each_of_a_cameras_faults_has_its_own_chance() -> None:
+    def drawn(chances: Camera) -> list[Camera]:
+        rng = np.random.default_rng(0)
+        return [draw_camera(rng, chances) for _ in range(400)]
+
+    for at, field in enumerate(Camera._fields):
+        cameras = drawn(Camera(0.0, 0.0, 0.0)._replace(**{field: 0.3}))
+        assert all(value == 0 for camera in cameras for other, value in enumerate(camera) if other != at)
+        assert 0.2 < np.mean([camera[at] > 0 for camera in cameras]) < 0.4
+    assert {camera.grey for camera in drawn(Camera(0.5, 0.0, 0.0))} == {0.0, 1.0}
+    halved = [camera.dark for camera in drawn(Camera(0.0, 1.0, 0.0))]
+    assert 0 <= min(halved) < 0.1 and 2.4 < max(halved) <= 2.5
+
+
+def test_no_chance_draws_nothing() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_camera(rng, Camera(0.0, 0.0, 0.0)) == Camera(0.0, 0.0, 0.0)
+    assert rng.random() == np.random.default_rng(0).random()
+    crop = noise()
+    assert taken_by(crop, rng, Camera(0.0, 0.0, 0.0)) is crop
+
+
+def test_a_camera_halves_the_light_and_adds_its_noise() -> None:
+    plain = np.full((90, 80, 3), (200, 120, 40), np.uint8)
+    rng = np.random.default_rng(0)
+    assert (taken_by(plain, rng, Camera(0.0, 1.0, 0.0)) == (100, 60, 20)).all()
+    grey = taken_by(plain, rng, Camera(1.0, 0.0, 0.0))
+    assert (grey == grey[0, 0, 0]).all()
+    grainy = taken_by(plain, rng, Camera(0.0, 0.0, 10.0)).astype(float) - plain
+    assert grainy.shape == plain.shape and np.abs(grainy.mean(axis=(0, 1))).max() < 0.5
+    assert grainy.std(axis=(0, 1)) == pytest.approx(np.full(3, 10.0), rel=0.05)
+    both = taken_by(plain, rng, Camera(1.0, 0.0, 10.0))
+    assert (both[..., 0] == both[..., 1]).all() and (both[..., 0] == both[..., 2]).all()  # the noise of one sensor
+    assert not np.array_equal(both, taken_by(plain, rng, Camera(1.0, 0.0, 10.0)))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tracker.data.augment import Camera
 from tracker.data.pairs import PairConfig, PairDataset, Pairs, to_batch
 from tracker.data.tracks import ObjectTrack, TrackFrame
 
@@ -324,6 +325,21 @@ def test_each_augmentation_has_its_chance(tmp_path: Path) -> None:
     for name in ("colour", "blur_chance", "cover_chance"):
         augmented = dataset(track, config=replace(PLAIN, **{name: 1.0}))
         assert not any(equal(augmented[i], dataset(track)[i]) for i in range(5))
+
+
+def test_a_camera_shows_template_and_searches_alike(tmp_path: Path) -> None:
+    tracks = [make_track(tmp_path, colour, 4, video=name) for colour, name in NAMES.items()]
+    config = replace(RICH, camera=Camera(0.4, 0.4, 0.0), grey_chance=0.0, cover_chance=0.0, blur_chance=0.0, colour=0.0)
+    greys = darks = 0
+    for item in PairDataset(tracks, {}, config, seed=0, length=60):
+        crops = [item.template, *item.searches]
+        grey = {bool((crop == crop[:1]).all()) for crop in crops}
+        bright = [int(crop.max()) for crop in crops]
+        assert len(grey) == 1
+        assert max(bright) - min(bright) < 60
+        greys += grey.pop()
+        darks += max(bright) < 130
+    assert 14 < greys < 36 and 5 < darks < 30
 
 
 def test_unreadable_picture_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,46 @@ class Chances(NamedTuple):
     cover: float
 
 
+class Camera(NamedTuple):
+    """Hold how a camera shows things: all crops that one object is learned from share it, as all frames of a video do.
+
+    As chances, in [0, 1], see `draw_camera`; as drawn, see `taken_by`.
+    """
+
+    grey: float
+    dark: float
+    noise: float
+
+
+_DARKEST = 2.5  # times that the light is halved at most
+_NOISIEST = 24.0  # standard deviation, of 255
+
+
+def draw_camera(rng: Generator, chances: Camera) -> Camera:
+    """Return a camera: grey or not (1 or 0), how many times the light is halved, and the noise's standard deviation.
+
+    A chance of 0 draws nothing: who uses none of them sees what was seen without a camera.
+    """
+    dark, noise = (
+        most * float(rng.random()) if chance and rng.random() < chance else 0.0
+        for chance, most in ((chances.dark, _DARKEST), (chances.noise, _NOISIEST))
+    )
+    return Camera(float(chances.grey > 0 and rng.random() < chances.grey), dark, noise)
+
+
+def taken_by(crop: Crop, rng: Generator, camera: Camera) -> Crop:
+    """Return the crop as a camera shows it; the noise of each crop is its own."""
+    if camera.grey:
+        crop = to_grey(crop)
+    if not camera.dark and not camera.noise:
+        return crop
+    shown = crop * np.float32(0.5**camera.dark)
+    if camera.noise:
+        grain = rng.standard_normal((*crop.shape[:2], 1 if camera.grey else 3), np.float32)
+        shown = shown + np.float32(camera.noise * 0.5 ** (camera.dark / 2)) * grain
+    return np.asarray(np.rint(shown).clip(0, 255), np.uint8)
+
+
 def jitter_colour(crop: Crop, rng: Generator, strength: float) -> Crop:
     """Change brightness, contrast and saturation, each by a factor within 1 +- strength."""
     brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)

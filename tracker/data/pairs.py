@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tracker.crop import cut, mean_colour
-from tracker.data.augment import Chances, disturb, jitter_colour, paste, stretch
+from tracker.data.augment import Camera, Chances, disturb, draw_camera, jitter_colour, paste, stretch, taken_by
 from tracker.data.track_pool import TrackPool
 from tracker.data.tracks import ShownObject, Track, UnreadablePictureError
 from tracker.geometry import Box, CropGeometry, search_side
@@ -48,6 +48,7 @@ class PairConfig:
     max_stretch: float  # largest factor on the search's width, and its inverse on the height
     distractor_chance: float  # of another object pasted beside or over the one in the search
     background_chance: float  # of another picture around the search's, where the crop reaches out of it
+    camera: Camera = Camera(0.0, 0.0, 0.0)  # chances that template and searches are all grey, dark or noisy
 
 
 class Pairs(NamedTuple):
@@ -149,6 +150,8 @@ class PairDrawer:
             frame = _near(track, first, config.max_gap, rng) if other is None else _any_frame(other, rng)
             searches.append(self._distract(self._cut(frame, self.search_view, track, rng), track, rng))
             positive.append(other is None)
+        camera = draw_camera(rng, config.camera)
+        template, *searches = (shown.taken_by(camera, rng) for shown in (template, *searches))
         if rng.random() < 0.5:  # all crops together: the object keeps its side
             template, searches = template.flipped(), [search.flipped() for search in searches]
         return Pairs(
@@ -245,6 +248,9 @@ class _Shown:
 
     image: Frame
     box_uvwh: tuple[float, float, float, float]
+
+    def taken_by(self, camera: Camera, rng: Generator) -> "_Shown":
+        return replace(self, image=taken_by(self.image, rng, camera))
 
     def flipped(self) -> "_Shown":
         u, v, w, h = self.box_uvwh

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tracker.config import Config, TrainConfig
+from tracker.data.augment import Camera
 from tracker.data.pairs import PairConfig, Pairs
 from tracker.models.backbones import FINE_STRIDE, Backbone
 from tracker.models.siamese import SiameseNetwork
@@ -157,4 +158,5 @@ def pair_config(config: Config, train: TrainConfig) -> PairConfig:
         max_stretch=data.max_stretch,
         distractor_chance=data.distractor_chance,
         background_chance=data.background_chance,
+        camera=Camera(data.camera_grey, data.camera_dark, data.camera_noise),
     )
