@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from tracker.cli import main
 from tracker.cli_data import _ask_for_keys
 from tracker.crop import cut
 from tracker.data.check import check_tracks
-from tracker.data.track_writer import shown_part, write_track
+from tracker.data.track_writer import Video, shown_part, video_of, write_track
 from tracker.data.tracks import read_tracks
 from tracker.frames import open_frames
 from tracker.geometry import Box, CropGeometry, iou
@@ -117,15 +118,97 @@ def test_part_of_a_frame_shows_the_same_object(box: Box) -> None:
 def test_track_is_written_as_training_reads_it_and_replaced_by_its_name(tmp_path: Path) -> None:
     boxes = [Box(80 + 3 * i, 80, 44, 52) for i in range(4)]
     frames = [(10 * i, paint(box), box) for i, box in enumerate(boxes)]
-    assert write_track(tmp_path, "my clip", "dog/1", "dog", frames) == (4, tmp_path / "tracks.jsonl")
-    write_track(tmp_path, "my clip", "2", "cat", frames[:1])
-    write_track(tmp_path, "my clip", "dog/1", "dog", frames[1:])  # again, with a frame less
+    video = Video("my clip")
+    assert write_track(tmp_path, video, "dog/1", "dog", frames) == (4, tmp_path / "tracks.jsonl")
+    write_track(tmp_path, video, "2", "cat", frames[:1])
+    for again in range(3):
+        write_track(tmp_path, video, "dog/1", "dog", frames[1:])  # with a frame less
+        assert len(list(tmp_path.rglob("*.jpg"))) == 4, again
     cat, dog = read_tracks(tmp_path / "tracks.jsonl")
     assert (cat.label, dog.label, dog.video) == ("cat", "dog", "my clip")
     assert [frame.image.name for frame in dog.frames] == ["000010.jpg", "000020.jpg", "000030.jpg"]
     assert [frame.box_xywh[2:] for frame in dog.frames] == [(44, 52)] * 3
     assert check_tracks(tmp_path / "tracks.jsonl", lambda _: None).problems == []
-    assert len(list(tmp_path.rglob("*.jpg"))) == 4
+
+
+def test_track_that_cannot_be_written_to_its_end_leaves_the_old_one(tmp_path: Path) -> None:
+    frames = [(0, paint(KEY), KEY), (1, paint(KEY), KEY)]
+
+    def breaking_off() -> Iterator[tuple[int, Frame, Box]]:
+        yield frames[0]
+        raise OSError("gone")
+
+    _, index = write_track(tmp_path, Video("v"), "0", "dog", frames)
+    before = index.read_bytes()
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            write_track(tmp_path, Video("v"), "0", "dog", breaking_off())
+        assert index.read_bytes() == before
+        assert check_tracks(index, lambda _: None).problems == []
+    outside = [(0, paint(KEY), Box(-8, 50, 20, 20))]
+    with pytest.raises(ValueError, match="no frame shows half of the box of v:0, so there is no track to write"):
+        write_track(tmp_path, Video("v"), "0", "dog", outside)
+    assert index.read_bytes() == before
+    write_track(tmp_path, Video("v"), "0", "dog", frames[:1])
+    assert len(list(tmp_path.rglob("*.jpg"))) == 1
+
+
+def test_line_that_was_cut_off_is_taken_out(tmp_path: Path) -> None:
+    frames = [(0, paint(KEY), KEY)]
+    _, index = write_track(tmp_path, Video("v"), "0", "dog", frames)
+    with index.open("ab") as file:
+        file.write('{"video": "ä'.encode()[:-1])
+    video = video_of("other/clip.mp4", tmp_path)
+    write_track(tmp_path, video, "0", "dog", frames)
+    assert [track.video for track in read_tracks(index)] == ["v", "other/clip.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        (("a/seq.001", "a/seq.002"), ("a/seq.001", "a/seq.002")),
+        (("a/w.mp4", "a/w.mkv"), ("a/w.mp4", "a/w.mkv")),
+        (("x/1/day/w.mp4", "x/2/day/w.mp4", "y/2/day/w.mp4"), ("day/w.mp4", "2/day/w.mp4", "y/2/day/w.mp4")),
+        (("x/1/day/*.png", "x/2/day/*.png"), ("day/*.png", "2/day/*.png")),
+        (("x/1/day", "x/2/day"), ("1/day", "2/day")),
+    ],
+)
+def test_videos_keep_their_names_apart(tmp_path: Path, sources: tuple[str, ...], names: tuple[str, ...]) -> None:
+    for number, source in enumerate(sources):
+        path = tmp_path / source
+        file = path if path.suffix.startswith(".m") else path.parent / "1.png" if "*" in source else path / "1.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"content" * (number + 1))
+    for _ in range(2):  # again: each replaces its own
+        for source, name in zip(sources, names, strict=True):
+            video = video_of(str(tmp_path / source), tmp_path / "data")
+            assert video.name == name
+            write_track(tmp_path / "data", video, "0", "dog", [(0, paint(KEY), KEY)])
+    assert {track.video for track in read_tracks(tmp_path / "data" / "tracks.jsonl")} == set(names)
+    (tmp_path / sources[-1]).parent.rename(tmp_path / "elsewhere")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "new" / Path(sources[-1]).parent.name)
+    moved = tmp_path / "new" / Path(*Path(sources[-1]).parts[-2:])
+    assert video_of(str(moved), tmp_path / "data").name == names[-1]
+
+
+def test_video_is_known_by_its_size_and_beginning(tmp_path: Path) -> None:
+    clip, origins = tmp_path / "clip.mp4", set()
+    for content in (b"0" * 2_000_000, b"0" * 2_000_001, b"1" + b"0" * 1_999_999):
+        clip.write_bytes(content)
+        origins.add(video_of(str(clip), tmp_path).origin)
+    assert len(origins) == 3
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "10.png").write_bytes(b"ten")
+    (folder / "2.png").write_bytes(b"two")
+    (folder / "1.txt").write_bytes(b"no picture")
+    before = video_of(str(folder), tmp_path)
+    (folder / "10.png").write_bytes(b"another")
+    assert video_of(str(folder), tmp_path) == before
+    (folder / "2.png").write_bytes(b"another")
+    assert video_of(str(folder), tmp_path) != before
+    assert video_of("https://host/a/clip.mp4", tmp_path).name == "a/clip.mp4"
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +230,10 @@ def test_command_makes_a_track_of_a_video(clip: Path, tmp_path: Path, capsys: py
     assert out.startswith("5 frames kept of 6 to choose from, of 13 in all")  # frame 0 comes before the first key
     assert "doubtful" not in out
     (track,) = read_tracks(data / "tracks.jsonl")
-    assert (track.video, track.label) == (f"{clip.parent.name}/clip", "spot")
+    assert (track.video, track.label) == (f"{clip.parent.name}/clip.mp4", "spot")
     assert [frame.image.stem for frame in track.frames] == ["000002", "000004", "000008", "000009", "000012"]
     row = json.loads((data / "tracks.jsonl").read_text())
-    assert row["track"] == f"{clip.parent.name}/clip:0"
+    assert row["track"] == f"{clip.parent.name}/clip.mp4:0"
     with open_frames(preview) as frames:
         assert sum(1 for _ in frames) == 13
 
@@ -177,6 +260,29 @@ def test_frames_are_numbered_as_in_the_source(clip: Path, tmp_path: Path, capsys
         assert capsys.readouterr().err.startswith(f"siamtrack: error: {complaint}")
 
 
+@pytest.mark.parametrize(
+    ("preview", "complaint"),
+    [("", "is the source itself"), ("p.xyz", "must end in one of .mp4"), ("no/p.mp4", "there is no folder")],
+)
+def test_preview_is_looked_at_before_anything(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], preview: str, complaint: str
+) -> None:
+    before = clip.read_bytes()
+    path = tmp_path / preview if preview else clip.parent / ".." / clip.parent.name / "clip.mp4"
+    options = ["--out", str(tmp_path / "data"), "--preview", str(path)]
+    assert main(["data", "annotate", str(clip), "--key", "0:68,58,44,52", *options]) == 2
+    assert complaint in capsys.readouterr().err
+    assert clip.read_bytes() == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_key_that_lies_outside_makes_no_track(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--key", "12:300,58,44,52", "--out", str(tmp_path / "data")]
+    assert main(["data", "annotate", str(clip), *options]) == 2
+    assert "no frame shows half of the box" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 def test_doubtful_frames_are_listed_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     kept = [True, False, True, False, False, False, True]
     _ask_for_keys([Proposal(at, KEY, 0.5, each) for at, each in enumerate(kept)], 10, 17)
@@ -186,7 +292,7 @@ def test_doubtful_frames_are_listed_in_one_line(capsys: pytest.CaptureFixture[st
 def test_names_that_look_alike_have_folders_of_their_own(tmp_path: Path) -> None:
     frames = [(0, paint(Box(80, 80, 44, 52)), Box(80, 80, 44, 52))]
     for name in ("a b", "a_b", "a/b"):
-        write_track(tmp_path, "v", name, "dog", frames)
+        write_track(tmp_path, Video("v"), name, "dog", frames)
     assert check_tracks(tmp_path / "tracks.jsonl", lambda _: None).problems == []
     assert len({track.frames[0].image for track in read_tracks(tmp_path / "tracks.jsonl")}) == 3
 

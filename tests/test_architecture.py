@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # Lowest first: a module imports only from earlier rows. A new module goes into the row that fits, or gets a new one.
 LAYERS = (
-    ("toml_tree", "video_reader"),
+    ("toml_tree", "video_reader", "file_names"),
     (
         *("geometry", "config", "exported", "frames", "metrics", "threads", "whole_file", "data.augment"),
         *(
@@ -56,9 +56,12 @@ LAYERS = (
             "pipeline",
             "models.batch",
         ),
-        *("training.metric_objectives", "encoding"),
+        *("training.metric_objectives", "training.ranges", "encoding"),
     ),
-    ("views", "runtime", "encoder_builder", "result_sheet", "data.track_pool", "data.shards", "average", "combine"),
+    (
+        *("views", "runtime", "encoder_builder", "result_sheet", "data.track_pool", "data.shards", "average"),
+        *("combine", "training.run_folder"),
+    ),
     (
         *(
             "online",
@@ -85,7 +88,7 @@ LAYERS = (
     ("builder",),
     ("verifier",),
     ("evaluation_toolkit", "training.watch", "training.verifier", "training.recipe", "quantise", "picture_index"),
-    ("training.pair_source",),
+    ("training.pair_source", "training.start"),
     ("training.run", "training.encoder_run"),
     ("cli_track", "cli_batch", "cli_eval", "cli_train", "cli_data", "cli_export", "cli_encoder", "cli_verify"),
     ("cli",),

@@ -39,6 +39,15 @@ def record(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_error_of_several_lines_is_one_cell(tmp_path: Path) -> None:
+    jobs, out = three_jobs(tmp_path), tmp_path / "out"
+    folder = BatchFolder(out, MAKER)
+    folder.begin(jobs, recipe(out))
+    folder.add(jobs[0], Outcome("a", False, 0, 0, 0.5, "one\u2028two"))
+    BatchFolder(out, MAKER).close(jobs)
+    assert [row["error"] for row in record(out)] == ["one\u2028two"]
+
+
 def test_the_record_has_a_row_a_job_in_their_order(tmp_path: Path) -> None:
     jobs, out = three_jobs(tmp_path), tmp_path / "out"
     folder = BatchFolder(out, MAKER)

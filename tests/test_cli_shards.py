@@ -55,7 +55,7 @@ def test_pictures_that_are_passed_over_are_listed(
     assert pack(data, tmp_path / "out") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
-        "1 frames passed over: less than half of the box is in the picture",
+        "1 frames passed over: their box is less than half in the picture, or of no size",
         f"passed over {data / 's1_0.jpg'}: cannot be read",
     ]
 

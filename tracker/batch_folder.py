@@ -8,6 +8,7 @@ batch.json     the model, runtime, settings and version that made all of them
 """
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -136,7 +137,7 @@ def _read_rows(path: Path) -> list[Cells]:
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
-    header, *rows = list(csv.reader(text.splitlines())) or [[]]
+    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
     if tuple(header) != COLUMNS:
         raise ValueError(f"{path} is no record of a batch; give another --out")
     return [tuple(row) for row in rows if len(row) == len(COLUMNS)]

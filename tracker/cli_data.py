@@ -156,7 +156,7 @@ def pack_command(
         f"{counts.tracks} tracks and {counts.frames} frames in {counts.shards} shards, {counts.bytes / 1e6:.1f} MB"
     )
     if counts.outside:
-        typer.echo(f"{counts.outside} frames passed over: less than half of the box is in the picture")
+        typer.echo(f"{counts.outside} frames passed over: their box is less than half in the picture, or of no size")
     _list_unreadable(counts.unreadable)
     return 1 if counts.unreadable else 0
 
@@ -191,22 +191,21 @@ def annotate_command(
     Between two keys the object is tracked from both; where the tracks disagree no frame is kept, and another key there
     helps. Frames are counted from 0, as `siamtrack track --boxes` numbers them.
     """
-    from tracker.annotation import JpegFrames, propose
+    from tracker.annotation import propose
     from tracker.builder import load_tracker
-    from tracker.data.track_writer import write_track
-    from tracker.frames import open_frames
+    from tracker.data.track_writer import video_of, write_track
 
     boxes = _parse_keys(keys)
-    with open_frames(source, start, end) as opened:
-        if opened.live:
-            raise ValueError(f"{source} is live; record it first, and annotate the file")
-        frames, fps = JpegFrames(opened), opened.fps
+    if preview is not None:
+        _check_preview(source, preview)
+    frames, fps = _hold(source, start, end)
     _check_keys(boxes, start, start + len(frames))
+    video = video_of(source, out)
     proposals = propose(load_tracker(model, device), frames, {at - start: box for at, box in boxes.items()})
     asked = {at for at in range(len(frames)) if at % every == 0 or start + at in boxes}
     kept = [p for p in proposals if p.kept and p.frame in asked]
     shown = ((start + p.frame, frames[p.frame], p.box) for p in kept)  # decoded one at a time: they may be many
-    count, index = write_track(out, _video_name(source), name, label, shown)
+    count, index = write_track(out, video, name, label, shown)
     typer.echo(f"{count} frames kept of {len(asked)} to choose from, of {len(frames)} in all; the track is in {index}")
     _ask_for_keys(proposals, start, start + len(frames))
     if preview is not None:
@@ -228,9 +227,25 @@ def _ask_for_keys(proposals: "list[Proposal]", start: int, end: int) -> None:
         typer.echo(f"lost at frame {lost}: add a --key after it if the object is still there")
 
 
-def _video_name(source: str) -> str:
-    """Return folder and name of a source without its ending: videos of one name in two folders are two videos."""
-    return "/".join(Path(source).resolve().with_suffix("").parts[-2:])
+def _hold(source: str, start: int, end: int | None) -> "tuple[JpegFrames, float | None]":
+    """Return the frames of a source, in memory, and its rate."""
+    from tracker.annotation import JpegFrames
+    from tracker.frames import open_frames
+
+    with open_frames(source, start, end) as opened:
+        if opened.live:
+            raise ValueError(f"{source} is live; record it first, and annotate the file")
+        return JpegFrames(opened), opened.fps
+
+
+def _check_preview(source: str, preview: Path) -> None:
+    from tracker.video_writer import encoder_for
+    from tracker.whole_file import refuse_source
+
+    refuse_source(source, preview)
+    encoder_for(preview)
+    if not preview.parent.is_dir():
+        raise ValueError(f"cannot write {preview}: there is no folder {preview.parent}")
 
 
 def _parse_keys(texts: list[str]) -> dict[int, "Box"]:
@@ -261,8 +276,8 @@ def _write_preview(
     path: Path, frames: "JpegFrames", proposals: "list[Proposal]", start: int, fps: float | None
 ) -> None:
     from tracker.draw import draw_predictions
-    from tracker.frames import DEFAULT_FPS
     from tracker.interface import Prediction
+    from tracker.video_reader import DEFAULT_FPS
     from tracker.video_writer import VideoWriter
 
     rate = fps or DEFAULT_FPS

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from tracker.geometry import Box, check_initial_box
+from tracker.whole_file import refuse_source
 
 if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
     from rich.progress import Progress
@@ -95,8 +96,8 @@ def track_command(  # typer reads the options of a command from its parameters
         raise ValueError("say what to follow: give either --init X,Y,W,H or --select")
     targets = [_parse_box(text) for text in init or ()]
     for output in (save, boxes):
-        if output is not None and _same_file(Path(source), output):
-            raise ValueError(f"{output} is the source itself; write to another file")
+        if output is not None:
+            refuse_source(source, output)
     from tracker.threads import free_threads
 
     engine = cast("RuntimeName", runtime)  # load_tracker refuses what is none
@@ -105,13 +106,6 @@ def track_command(  # typer reads the options of a command from its parameters
     return _track(
         _Options(source, targets, start, end, *files, model, device, engine, free, recover, stop_when_lost, quiet)
     )
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    try:
-        return a.samefile(b)
-    except OSError:  # one of them is not there, or is no path but a URL
-        return False
 
 
 def _parse_box(text: str) -> Box:

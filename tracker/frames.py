@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.file_names import natural_order
 from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, open_video
 
 log = logging.getLogger(__name__)
@@ -155,14 +156,9 @@ def _open_reader(source: str | Path | int) -> Reader:
 
 
 def _open_images(name: str, paths: list[Path]) -> Reader:
-    ordered = sorted(paths, key=lambda path: (_natural_key(str(path)), str(path)))
+    ordered = natural_order(paths)
     items = ((index / DEFAULT_FPS, partial(read_image, path)) for index, path in enumerate(ordered))
     return Reader(name, DEFAULT_FPS, len(ordered), live=False, items=items, close=lambda: None)
-
-
-def _natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts img2 before img10: runs of digits compare as numbers."""
-    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
 
 
 def read_image(path: Path) -> RgbImage:

@@ -102,7 +102,8 @@ def share_inside(box: Box, size_hw: tuple[int, int]) -> float:
     x, y, w, h = box.to_xywh()
     inside_w = min(x + w, size_hw[1]) - max(x, 0.0)
     inside_h = min(y + h, size_hw[0]) - max(y, 0.0)
-    return max(inside_w, 0.0) * max(inside_h, 0.0) / (w * h)
+    area = w * h  # 0 where both sides are tiny
+    return max(inside_w, 0.0) * max(inside_h, 0.0) / area if area else 0.0
 
 
 def centre_distance(a: Box, b: Box) -> float:

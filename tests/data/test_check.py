@@ -69,6 +69,19 @@ def test_each_thing_that_is_wrong_is_named(tmp_path: Path) -> None:
     assert whats[6:] == ["no frame has a box", "the track of line 1 again"]
 
 
+def test_empty_index_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    assert main(["data", "check", str(tmp_path), "-q"]) == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == ["tracks.jsonl: there are no tracks in it", "1 problems"]
+
+
+def test_picture_that_was_cut_off_is_a_problem(tmp_path: Path) -> None:
+    index = write(tmp_path, track(("cut.jpg", [30, 20, 20, 20])))
+    content = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))[1].tobytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    assert wrong(index) == [(1, "cut.jpg", "the picture cannot be decoded")]
+
+
 def test_box_that_is_half_inside_is_no_problem(tmp_path: Path) -> None:
     assert wrong(write(tmp_path, track(("a.png", [70, 20, 20, 20])))) == []
 
@@ -97,10 +110,10 @@ def test_sheet_shows_first_middle_and_last_with_the_box_around_the_object(tmp_pa
 
 
 def test_sheet_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
-    tracks = read_tracks(write(tmp_path, track(("broken.png", [1, 1, 9, 9])), track(GOOD)))
-    sheet = contact_sheet(tracks, 10)
-    assert (sheet[:, :384] == 96).all()
-    assert not (sheet[:, 384:768] == 96).all()
+    rows = [track((name, box)) for name, box in (("broken.png", [1, 1, 9, 9]), ("a.png", [1, 2, 1e300, 1e300]), GOOD)]
+    sheet = contact_sheet(read_tracks(write(tmp_path, *rows)), 10)
+    assert (sheet[:, :768] == 96).all()
+    assert not (sheet[:, 768:1152] == 96).all()
 
 
 def test_command_reports_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

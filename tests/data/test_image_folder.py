@@ -80,12 +80,12 @@ def test_folders_are_classes_by_name(tmp_path: Path) -> None:
 
 
 def test_clips_are_folders_of_frames(tmp_path: Path) -> None:
-    for clip, count in (("one", 3), ("two", 1)):
+    for clip, count in (("one", 12), ("two", 1)):
         for k in range(count):
             save(tmp_path / "wave" / clip / f"{k}.png", solid("L", 10 * k))
     found = read_clips(tmp_path, 8, 1)
-    assert [value.shape for value in found.values] == [(3, 1, 8, 8), (1, 1, 8, 8)]
-    assert found.values[0][:, 0, 0, 0].tolist() == [0, 10, 20]
+    assert [value.shape for value in found.values] == [(12, 1, 8, 8), (1, 1, 8, 8)]
+    assert found.values[0][:, 0, 0, 0].tolist() == list(range(0, 120, 10))  # 2.png comes before 10.png
 
 
 def test_sequences_are_arrays(tmp_path: Path) -> None:

@@ -173,6 +173,50 @@ def test_command_knows_each_layout() -> None:
     assert set(WRITERS) == set(LAYOUTS)
 
 
+@pytest.mark.parametrize("digits", [0, 8])
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_pictures_of_mot_are_found_by_their_number(tmp_path: Path, digits: int, ending: str) -> None:
+    for i in range(11):
+        picture(tmp_path / "a" / "img1" / f"{i + 1:0{digits}d}{ending}", i)
+    text(tmp_path / "a" / "gt" / "gt.txt", *(f"{i},1,{5 + i},8,20,10,1,1,1" for i in (11, 2, 1)))
+    (track,) = LAYOUTS["mot"](tmp_path)
+    assert [int(frame.image.stem) for frame in track.frames] == [1, 2, 11]
+    assert [frame.box_xywh[0] for frame in track.frames] == [5, 6, 15]
+    assert all(frame.image.is_file() for frame in track.frames)
+
+
+def test_video_of_mot_is_read_once_for_all_detectors(tmp_path: Path) -> None:
+    for name in ("MOT17-02-DPM", "MOT17-02-FRCNN", "MOT17-02-SDP", "MOT17-04-SDP", "MOT20-01"):
+        picture(tmp_path / "train" / name / "img1" / "000001.jpg")
+        text(tmp_path / "train" / name / "gt" / "gt.txt", "1,1,6,8,20,10,1,1,1")
+    assert [track.video for track in LAYOUTS["mot"](tmp_path)] == ["MOT17-02-DPM", "MOT17-04-SDP", "MOT20-01"]
+
+
+def test_video_with_masks_is_read_in_its_smallest_size(tmp_path: Path) -> None:
+    masks(tmp_path)
+    for name in ("480p/lion", "1080p/bear", "Full-Resolution/bear", "1080p/wolf", "day1/fox", "day2/fox"):
+        picture(tmp_path / "Annotations" / name / "00000.png")
+    assert sorted({track.video for track in LAYOUTS["masks"](tmp_path)}) == [
+        *("1080p/wolf", "480p/bear", "480p/lion", "day1/fox", "day2/fox")
+    ]
+
+
+@pytest.mark.parametrize("name", ["<filename>x</filename>", "<filename>gone.jpg</filename>", ""])
+def test_picture_of_voc_is_found_by_the_name_of_its_file(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "JPEGImages" / "x.png")
+    text(tmp_path / "Annotations" / "x.xml", f"<annotation>{name}{xml('dog', (6, 8, 25, 17))}</annotation>")
+    (track,) = LAYOUTS["voc"](tmp_path)
+    assert track.frames[0].image == tmp_path / "JPEGImages" / "x.png"
+
+
+def test_names_without_zeros_are_in_order(tmp_path: Path) -> None:
+    for i in range(11):
+        picture(tmp_path / "ball" / f"{i + 1}.jpg", i)
+    text(tmp_path / "ball" / "groundtruth.txt", *(f"{5 + i},7,20,10" for i in range(11)), "", "")
+    (track,) = LAYOUTS["vot"](tmp_path)
+    assert [(int(frame.image.stem), frame.box_xywh[0] - 4) for frame in track.frames] == [(i, i) for i in range(1, 12)]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_empty_folder_is_refused_with_what_was_expected(tmp_path: Path, layout: str) -> None:
     with pytest.raises(ValueError, match=rf"{tmp_path}.* holds"):
@@ -186,6 +230,7 @@ def test_empty_folder_is_refused_with_what_was_expected(tmp_path: Path, layout: 
         ("mot", "train/MOT-01/gt/gt.txt", "1,2,3", r"line 1: expected frame,id,x,y,w,h"),
         ("voc", "Annotations/x.xml", "<annotation>", "cannot read .*x.xml"),
         ("vid", "Annotations/VID/train/a/s1/000000.xml", "", "cannot read .*000000.xml"),
+        ("voc", "Annotations/x.xml", f"<a>{xml('dog', (1, 2, 9, 8)).replace('9', 'abc')}</a>", "x.xml: .*1, 2, abc, 8"),
         ("coco", "annotations/instances_val.json", "[]", "is no file of COCO instances"),
         ("lasot", "guitar/guitar-3/full_occlusion.txt", "0,1", "must hold one number for each of 4 frames"),
         ("trackingnet", "TRAIN_0/anno/abc.txt", "1,1,5,5\n" * 19, "12 images for 19 boxes"),
@@ -223,11 +268,28 @@ def test_command_writes_crops_and_goes_on_where_it_was(tmp_path: Path, capsys: p
         assert (out / "tracks.jsonl").read_text().splitlines() == lines
 
 
+def test_line_that_was_cut_in_a_letter_is_taken_out_and_one_without_a_name_stays(tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    mot(root)
+    command = ["data", "import", "mot", str(root), "--out", str(out), "-q"]
+    assert main(command) == 0
+    index = out / "tracks.jsonl"
+    whole = index.read_bytes()
+    index.write_bytes(whole + '{"video": "ä'.encode()[:-1])
+    assert main(command) == 0
+    assert index.read_bytes() == whole
+    mine = json.dumps({"video": "mine", "class": "dog", "frames": [{"image": "a.jpg", "box": [1, 2, 9, 9]}]})
+    index.write_bytes(mine.encode())
+    assert main(command) == 0
+    assert index.read_bytes() == mine.encode() + b"\n" + whole
+
+
 def test_sets_that_do_not_say_what_is_seen_are_taken_whole(tmp_path: Path) -> None:
     picture(tmp_path / "a" / "img1" / "000001.jpg")
-    text(tmp_path / "a" / "gt" / "gt.txt", "1,1,6,8,20,10,1,-1,-1,-1", "")
-    (track,) = LAYOUTS["mot"](tmp_path)
-    assert square(track)
+    for columns in ("-1,-1,-1", "-3.2,0.1,0"):  # MOT15: places in the world, where they are known
+        text(tmp_path / "a" / "gt" / "gt.txt", f"1,1,6,8,20,10,1,{columns}", "")
+        (track,) = LAYOUTS["mot"](tmp_path)
+        assert square(track)
 
 
 def test_box_outside_its_frame_is_left_out(tmp_path: Path) -> None:
@@ -245,7 +307,7 @@ def test_picture_that_cannot_be_read_is_passed_over_and_named(
     root, out = tmp_path / "root", tmp_path / "out"
     otb(root)
     broken = root / "Deer" / "img" / "0002.jpg"
-    broken.write_bytes(b"nothing")
+    broken.write_bytes(broken.read_bytes()[:-40])
     assert main(["data", "import", "otb", str(root), "--out", str(out), "--every", "1", "-q"]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert printed == [

@@ -160,9 +160,12 @@ def test_pictures_that_teach_nothing_are_passed_over_and_counted(tmp_path: Path)
     row["frames"][0]["box"] = [35, 35, 12, 12]  # a sixth is inside
     row["frames"][1]["box"] = [35, 35, 0, 12]
     lines[1] = json.dumps(row)
+    row = json.loads(lines[2])
+    row["frames"][0]["box"] = [20, 20, 0.004, 12]  # written as 0
+    lines[2] = json.dumps(row)
     (data / "tracks.jsonl").write_text("\n".join(lines))
     counts = run_pack(data, tmp_path / "out")
-    assert (counts.tracks, counts.frames, counts.outside) == (9, 18 - 4, 1)
+    assert (counts.tracks, counts.frames, counts.outside) == (9, 18 - 5, 2)
     assert {path.name for path in counts.unreadable} == {"v0_1.jpg", "s0_0.jpg"}
     assert {len(track.frames) for track in tracks_of(open_shards(tmp_path / "out")) if track.video == "v1"} == {1}
 

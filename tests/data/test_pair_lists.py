@@ -27,6 +27,7 @@ A, B, C = "Ann_Bee/Ann_Bee_0001.jpg", "Ann_Bee/Ann_Bee_0002.jpg", "Cy/Cy_0001.jp
 def test_header_says_what_one_means(images: Path) -> None:
     expected = [ListedPair(images / A, images / B, True), ListedPair(images / A, images / C, False)]
     assert read_pairs(listing(images, f"a,b,same\n{A},{B},1\n\n{A},{C},0\n"), images) == expected
+    assert read_pairs(listing(images, f"\ufeffa,b,same\n{A},{B},1\n{A},{C},0\n"), images) == expected  # as Excel writes
     assert read_pairs(listing(images, f"a,b,different\n{A},{B},0\n{A}, {C} ,1\n"), images) == expected
 
 

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from tracker.data.tracks import ObjectTrack, TrackFrame, read_tracks
+from tracker.data.tracks import ObjectTrack, TrackFrame, UnreadablePictureError, read_tracks
 
 ROW = {
     "set": "clips",
@@ -82,6 +84,32 @@ def test_empty_boxes_and_empty_tracks_are_left_out(tmp_path: Path) -> None:
 )
 def test_line_that_is_no_track_is_named(tmp_path: Path, row: object) -> None:
     assert "line 2: not a track" in refusal(write(tmp_path, ROW, row))
+
+
+def test_name_may_hold_what_ends_a_line_elsewhere(tmp_path: Path) -> None:
+    index = write(tmp_path, json.dumps({**ROW, "class": "a\u2028b\x85c"}, ensure_ascii=False), ROW)
+    assert [track.label for track in read_tracks(index)] == ["a\u2028b\x85c", "Car"]
+
+
+def test_ends_of_lines_and_byte_order_mark_of_windows_are_read(tmp_path: Path) -> None:
+    index = tmp_path / "tracks.jsonl"
+    index.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode() + b"\r\n" + json.dumps(ROW).encode())
+    assert len(read_tracks(index)) == 2
+
+
+def test_picture_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
+    frame = TrackFrame(path, (1, 2, 30, 40))
+    assert frame.read().shape == image.shape
+    for length in (len(path.read_bytes()) // 2, 0):
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(UnreadablePictureError, match="cannot read the training picture .*a.jpg"):
+            frame.read()
+    path.unlink()
+    with pytest.raises(UnreadablePictureError, match="a.jpg .No such file"):
+        frame.read()
 
 
 def test_file_without_tracks_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
-from tracker.data.tracks import ObjectTrack, TrackFrame
+from tracker.data.tracks import BoxXYWH, ObjectTrack, TrackFrame
+
+_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG")
 
 
 def read_coco(root: Path) -> Iterator[ObjectTrack]:
@@ -39,26 +41,36 @@ def read_notes(file: Path) -> ElementTree.Element:
         raise ValueError(f"cannot read {file}: {error}") from error
 
 
-def corners(thing: ElementTree.Element) -> tuple[float, float, float, float]:
-    """Return xmin, ymin, xmax, ymax of an object; NaN where one is missing."""
-    x0, y0, x1, y1 = (float(thing.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax"))
+def corners(thing: ElementTree.Element, file: Path) -> BoxXYWH:
+    """Return xmin, ymin, xmax, ymax of an object; NaN where one is missing. Raises ValueError naming the file."""
+    sides = [thing.findtext(f"bndbox/{side}", "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        x0, y0, x1, y1 = (float(side) for side in sides)
+    except ValueError:
+        raise ValueError(f"cannot read {file}: a box has the corners {', '.join(sides)}") from None
     return x0, y0, x1, y1
 
 
 def read_voc(root: Path) -> Iterator[ObjectTrack]:
     """Yield the objects of Pascal VOC: Annotations/*.xml and JPEGImages/*.jpg.
 
-    Its corners count pixels from 1 and are the first and the last one that belong to the object. Raises ValueError for
-    a root without any.
+    Its corners count pixels from 1 and are the first and the last one that belong to the object. Where there is no
+    picture of the name that a file gives, its own name counts. Raises ValueError for a root without any, and for a
+    file that cannot be read.
     """
     files = sorted(root.glob("Annotations/*.xml"))
     if not files:
         raise ValueError(f"{root} holds nothing of Pascal VOC: expected Annotations/*.xml")
     for file in files:
         content = read_notes(file)
-        image = root / "JPEGImages" / content.findtext("filename", f"{file.stem}.jpg")
+        image = _picture(root / "JPEGImages", content.findtext("filename", ""), file.stem)
         for thing in content.iter("object"):
-            x0, y0, x1, y1 = corners(thing)
+            x0, y0, x1, y1 = corners(thing, file)
             box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
             if box[2] > 0 and box[3] > 0:
                 yield ObjectTrack("", file.stem, thing.findtext("name", "object"), (TrackFrame(image, box),))
+
+
+def _picture(folder: Path, name: str, stem: str) -> Path:
+    paths = [folder / f"{stem}{ending}" for ending in _ENDINGS]
+    return next((path for path in (folder / name, *paths) if path.is_file()), folder / name if name else paths[0])

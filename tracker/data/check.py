@@ -34,7 +34,7 @@ _COLUMNS = 4  # tracks side by side
 class Problem:
     """Name what is wrong: in which line of the index, with which picture (empty: with the line itself), and how.
 
-    What stands in a shard has line 0, and `image` names shard and picture.
+    What stands in a shard has line 0, and `image` names shard and picture; an index without lines is named itself.
     """
 
     line: int
@@ -88,6 +88,8 @@ def check_tracks(index: Path, progress: Callable[[float], None]) -> Findings:
     findings = Findings()
     first_seen: dict[tuple[str, TrackFrame], int] = {}
     lines = read_lines(index)
+    if not lines:
+        findings.problems.append(Problem(0, index.name, "there are no tracks in it"))
     for number, line in enumerate(lines, 1):
         try:
             track = parse_track(line, index.parent)
@@ -138,7 +140,7 @@ def wrong_with(frame: ShownObject) -> list[str]:
 def contact_sheet(tracks: Sequence[Track], count: int) -> Frame:
     """Return a picture of `count` tracks spread over the list: first, middle and last frame of each, with the box.
 
-    Pictures that cannot be read are left grey.
+    Pictures that cannot be read, and boxes too large or too small to draw, are left grey.
     """
     count = min(count, len(tracks))
     chosen = [tracks[at] for at in np.linspace(0, len(tracks) - 1, count).astype(int)] if count else []
@@ -149,7 +151,7 @@ def contact_sheet(tracks: Sequence[Track], count: int) -> Frame:
         for tile, at in enumerate((0, last // 2, last)):
             top = number // _COLUMNS * _TILE
             left = (number % _COLUMNS * _TILES + tile) * _TILE
-            with suppress(UnreadablePictureError):
+            with suppress(UnreadablePictureError, ArithmeticError):
                 sheet[top : top + _TILE, left : left + _TILE] = _tile(track.frames[at])
     return sheet
 

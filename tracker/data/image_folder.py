@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.data.labelled import LabelledSamples, gather, read_picture
+from tracker.file_names import natural_order
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -21,7 +22,7 @@ def read_pictures(root: Path, size: int, channels: int) -> LabelledSamples:
 
 
 def read_clips(root: Path, size: int, channels: int) -> LabelledSamples:
-    """Read one class a folder, in it one clip a folder, in that the frames as pictures, by name.
+    """Read one class a folder, in it one clip a folder, in that the frames as pictures, in natural order.
 
     Raises ValueError as `read_pictures` does.
     """
@@ -68,7 +69,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    paths = natural_order(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     if not paths:
         raise ValueError(f"the folder {folder} holds no pictures ({', '.join(PICTURES)})")
     return paths

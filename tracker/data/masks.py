@@ -1,28 +1,33 @@
 """Reader of videos with masks, as DAVIS and YouTube-VOS have them; boxes are made of the masks."""
 
+import math
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from tracker.data.tracks import ObjectTrack, TrackFrame
+from tracker.data.tracks import BoxXYWH, ObjectTrack, TrackFrame, UnreadablePictureError, read_image
+from tracker.file_names import natural_order
+
+_SIZE = re.compile(r"(\d+)p|Full-Resolution")  # as DAVIS calls its folders
 
 
 def read_masks(root: Path) -> Iterator[ObjectTrack]:
     """Yield the tracks of Annotations/[<size>/]<name>/*.png and JPEGImages/[<size>/]<name>/*.jpg.
 
-    Each colour of a mask but black is an object; pixels count from 0. Frames without a mask are left out. Raises
-    ValueError for a root without any, and for a mask that cannot be read.
+    Each colour of a mask but black is an object; pixels count from 0. Frames without a mask are left out. A video that
+    is there in several sizes (480p, 1080p, Full-Resolution) is read once, in the smallest. Raises ValueError for a root
+    without any, and for a mask that cannot be read.
     """
     notes = root / "Annotations"
-    folders = sorted({path.parent for path in notes.rglob("*.png")})
+    folders = _in_one_size({path.parent for path in notes.rglob("*.png")}, notes)
     if not folders:
         raise ValueError(f"{root} holds no masks: expected Annotations/<name>/*.png and JPEGImages/<name>/*.jpg")
     for folder in folders:
         frames: dict[int, list[TrackFrame]] = defaultdict(list)
-        for path in sorted(folder.glob("*.png")):
+        for path in natural_order(folder.glob("*.png")):
             image = root / "JPEGImages" / folder.relative_to(notes) / f"{path.stem}.jpg"
             for colour, box in _boxes_of(path):
                 frames[colour].append(TrackFrame(image, box))
@@ -30,11 +35,24 @@ def read_masks(root: Path) -> Iterator[ObjectTrack]:
         yield from (ObjectTrack("", name, "object", tuple(of_one)) for _, of_one in sorted(frames.items()))
 
 
-def _boxes_of(path: Path) -> Iterator[tuple[int, tuple[float, float, float, float]]]:
-    mask = cv2.imread(str(path), cv2.IMREAD_COLOR)  # a palette is looked up
-    if mask is None:
-        raise ValueError(f"cannot read the mask {path}")
-    codes = mask.astype(np.int64) @ np.array([1, 256, 65536])
+def _in_one_size(folders: Iterable[Path], notes: Path) -> list[Path]:
+    """Return the folders of masks in the order of their names, the smallest alone of those of one video."""
+    smallest: dict[tuple[str, ...], tuple[float, Path]] = {}
+    for folder in folders:
+        parts = folder.relative_to(notes).parts
+        size = _SIZE.fullmatch(parts[0]) if len(parts) > 1 else None
+        video = ("", *parts[1:]) if size else parts  # a video of no size is none of those that have one
+        lines = float(size[1]) if size and size[1] else math.inf
+        smallest[video] = min(smallest.get(video, (math.inf, folder)), (lines, folder))
+    return sorted(folder for _, folder in smallest.values())
+
+
+def _boxes_of(path: Path) -> Iterator[tuple[int, BoxXYWH]]:
+    try:
+        mask = read_image(path)  # a palette is looked up
+    except UnreadablePictureError:
+        raise ValueError(f"cannot read the mask {path}") from None
+    codes = mask.astype(np.int64) @ np.array([65536, 256, 1])
     for code in np.unique(codes[codes > 0]):
         rows, columns = np.nonzero(codes == code)
         x, y = float(columns.min()), float(rows.min())

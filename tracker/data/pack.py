@@ -18,10 +18,10 @@ import numpy as np
 
 from tracker.data.shard_index import INDEX, UNFINISHED, CropRule, PackRule, Shard, ShardIndex, check_size, parse_index
 from tracker.data.shards import PackedFrame, Sample, write_sample
-from tracker.data.track_writer import CONTEXT, CONTEXT_PX, LEAST_INSIDE, REACH, shown_part
+from tracker.data.track_writer import CONTEXT, CONTEXT_PX, REACH, written_part
 from tracker.data.tracks import ObjectTrack, TrackFrame, UnreadablePictureError, parse_track, read_lines
 from tracker.exported import digest
-from tracker.geometry import Box, share_inside
+from tracker.geometry import Box
 from tracker.interface import Frame
 from tracker.threads import free_cores
 from tracker.whole_file import write_whole
@@ -42,7 +42,7 @@ class Packed:
     frames: int = 0
     shards: int = 0
     bytes: int = 0  # of the finished shards
-    outside: int = 0  # frames whose box is less than half in the picture, passed over by this run
+    outside: int = 0  # frames whose box is less than half in the picture, or of no size: this run passed over them
     unreadable: list[Path] = field(default_factory=list)  # pictures, passed over too
 
 
@@ -66,8 +66,9 @@ def pack(data: Path, out: Path, rule: PackRule) -> Iterator[Packed]:
     """Pack `data/tracks.jsonl` and its pictures into shards and their index in `out`; yield the counts on the way.
 
     A shard gets its name when it is whole, so a run that was stopped goes on with the shard it was at. Pictures that
-    cannot be read, and frames whose box is less than half inside, are passed over. Raises ValueError naming lines that
-    are no tracks or stand there twice, and an `out` that holds other shards; OSError where the disk is full.
+    cannot be read, and frames whose box is less than half inside or too small to write, are passed over. Raises
+    ValueError naming lines that are no tracks or stand there twice, and an `out` that holds other shards; OSError where
+    the disk is full.
     """
     if out.resolve() == data.resolve():
         raise ValueError(f"the shards of {data} need a folder of their own; choose another --out")
@@ -145,13 +146,12 @@ def _crop(line: _Line, rule: PackRule) -> _Prepared:
         except (OSError, UnreadablePictureError):
             unreadable.append(frame.image)
             continue
-        box = Box.from_xywh(*frame.box_xywh)
-        if share_inside(box, (image.shape[0], image.shape[1])) < LEAST_INSIDE:
+        part = written_part(image, Box.from_xywh(*frame.box_xywh))
+        if part is None:
             outside += 1
             continue
-        picture, shown = shown_part(image, box)
-        x, y, w, h = (round(value, 2) for value in shown.to_xywh())
-        boxes.append((x, y, w, h))
+        picture, box = part
+        boxes.append(box)
         untouched = rule.quality is None and picture.shape == image.shape and content.startswith(_JPEG)
         jpegs.append(content if untouched else _encode(picture, rule.quality or _BEST_QUALITY))
     sample = Sample(line.track.source, line.track.video, line.name, line.track.label, boxes, jpegs)

@@ -93,6 +93,6 @@ def _some(pairs: list[ListedPair], listing: Path) -> list[ListedPair]:
 
 def _lines(listing: Path) -> list[str]:
     try:
-        return listing.read_text(encoding="utf-8").splitlines()
+        return listing.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the pairs in {listing}: {error}") from error

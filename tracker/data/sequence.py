@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.file_names import natural_order
 from tracker.geometry import Box
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -45,11 +46,11 @@ class Sequence:
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """Return the JPEG and PNG files of a folder in the order of their names; hidden files are no frames."""
+    """Return the JPEG and PNG files of a folder in natural order; hidden files are no frames."""
     if not folder.is_dir():
         return ()
     files = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return tuple(sorted(path for path in files if path.suffix.lower() in _IMAGE_SUFFIXES))
+    return tuple(natural_order(path for path in files if path.suffix.lower() in _IMAGE_SUFFIXES))
 
 
 def read_boxes(path: Path, index_base: int) -> NDArray[np.float64]:

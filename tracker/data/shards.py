@@ -11,14 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-import cv2
-import numpy as np
-
 from tracker.data.shard_index import REMEDY
-from tracker.data.tracks import UnreadablePictureError, parse_box
+from tracker.data.tracks import BoxXYWH, decode, parse_box
 from tracker.interface import Frame
-
-BoxXYWH = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +26,7 @@ class PackedFrame:
 
     def read(self) -> Frame:
         """Return the picture (H, W, 3), RGB. Raises UnreadablePictureError naming one that cannot be decoded."""
-        image = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) if self.jpeg else None
-        if image is None:
-            raise UnreadablePictureError(f"cannot decode the training picture {self.member}")
-        return image  # type: ignore[return-value]
+        return decode(self.jpeg, self.member)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from tracker.interface import Frame
 
+BoxXYWH = tuple[float, float, float, float]  # left, top, width and height, 0-based pixels
+
 
 class UnreadablePictureError(ValueError):
     """Say which picture of a track cannot be read."""
@@ -22,7 +24,7 @@ class ShownObject(Protocol):
     """What a track has of each frame: the object's box, and a way to its picture."""
 
     @property
-    def box_xywh(self) -> tuple[float, float, float, float]:
+    def box_xywh(self) -> BoxXYWH:
         """The object's box (x, y, w, h), 0-based pixels of the picture."""
 
     def read(self) -> Frame:
@@ -54,7 +56,7 @@ class TrackFrame:
     """Hold one picture of a track: its path and the object's box (x, y, w, h), 0-based pixels of that picture."""
 
     image: Path
-    box_xywh: tuple[float, float, float, float]
+    box_xywh: BoxXYWH
 
     def read(self) -> Frame:
         """Return the picture (H, W, 3), RGB. Raises UnreadablePictureError naming one that cannot be read."""
@@ -73,9 +75,20 @@ class ObjectTrack:
 
 def read_image(path: Path) -> Frame:
     """Return a picture, RGB. Raises UnreadablePictureError naming one that cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    try:
+        return decode(path.read_bytes(), str(path))  # cv2.imread would fill up with grey what was cut off
+    except OSError as error:
+        raise UnreadablePictureError(f"cannot read the training picture {path} ({error.strerror})") from error
+
+
+def decode(content: bytes, name: str) -> Frame:
+    """Return the picture that a file holds, RGB. Raises UnreadablePictureError naming one that cannot be decoded."""
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
+    except cv2.error:  # its header promises more pixels than OpenCV takes
+        image = None
     if image is None:
-        raise UnreadablePictureError(f"cannot read the training picture {path}")
+        raise UnreadablePictureError(f"cannot read the training picture {name}")
     return image  # type: ignore[return-value]
 
 
@@ -101,9 +114,10 @@ def read_tracks(index: Path) -> list[ObjectTrack]:
 def read_lines(index: Path) -> list[str]:
     """Return the lines of an index of tracks. Raises ValueError where it cannot be read."""
     try:
-        return index.read_text(encoding="utf-8").splitlines()
+        lines = index.read_text(encoding="utf-8-sig").split("\n")  # splitlines would end some lines inside of a name
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the tracks in {index}: {error}") from error
+    return lines if lines[-1] else lines[:-1]
 
 
 def parse_track(line: str, folder: Path) -> ObjectTrack:
@@ -139,7 +153,7 @@ def track_of(video: str, label: str, images: Sequence[Path], boxes: NDArray[np.f
     return ObjectTrack("", video, label, frames)
 
 
-def parse_box(values: Sequence[float]) -> tuple[float, float, float, float]:
+def parse_box(values: Sequence[float]) -> BoxXYWH:
     """Return the box of an index (x, y, w, h) as finite numbers. Raises ValueError for anything else."""
     x, y, w, h = (float(value) for value in values)
     if not all(math.isfinite(value) for value in (x, y, w, h)):

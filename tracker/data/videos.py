@@ -35,8 +35,7 @@ def read_trackingnet(root: Path) -> Iterator[ObjectTrack]:
     _expect(truths, root, "TrackingNet", "<part>/anno/<name>.txt and <part>/frames/<name>/0.jpg")
     for truth in truths:
         images = list_images(truth.parent.parent / "frames" / truth.stem)
-        numbered = sorted(images, key=lambda path: (len(path.stem), path.stem))  # 2.jpg comes before 10.jpg
-        yield track_of(truth.stem, "object", tuple(numbered), read_boxes(truth, index_base=0))
+        yield track_of(truth.stem, "object", images, read_boxes(truth, index_base=0))
 
 
 def read_vot(root: Path) -> Iterator[ObjectTrack]:
@@ -56,6 +55,8 @@ def read_vot(root: Path) -> Iterator[ObjectTrack]:
 def _read_polygons(path: Path) -> NDArray[np.float64]:
     boxes = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
         try:
             values = [float(field) for field in re.split(r"[,\s]+", line.strip())]
         except ValueError:
