@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tracker import checkpoint, threads
-from tracker.builder import load_tracker
+from tracker.builder import load_runtime, load_tracker
 from tracker.cli import main
 from tracker.config import parse
 from tracker.toml_tree import to_toml
@@ -28,6 +28,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
             raise KeyboardInterrupt
         if data.name == "wrong":
             raise ValueError("no tracks\nin wrong")
+        if data.name == "memory":
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        if data.name == "bug":
+            raise RuntimeError("of another kind")
         yield "step 2/2"
 
     monkeypatch.setattr(run, "train", train)
@@ -71,6 +75,12 @@ def test_progress_goes_to_stderr(calls: list[tuple[object, ...]], capsys: pytest
         ("wrong", 2, "siamtrack: error: no tracks in wrong"),
         ("nan", 1, "siamtrack: error: the loss became nan at step 2"),
         ("stop", 130, "siamtrack: stopped; the same command goes on from the last save"),
+        (
+            "memory",
+            1,
+            "siamtrack: error: a process that prepares pairs was ended from outside; was the memory full?"
+            " take fewer --workers (the same command goes on from the last save)",
+        ),
     ],
 )
 def test_what_ends_a_run_early_is_said_in_one_line(
@@ -78,6 +88,11 @@ def test_what_ends_a_run_early_is_said_in_one_line(
 ) -> None:
     assert train(data=data) == status
     assert capsys.readouterr().err.splitlines() == ["step 1/2", last]
+
+
+def test_error_of_our_own_is_not_hidden(calls: list[tuple[object, ...]]) -> None:
+    with pytest.raises(RuntimeError, match="of another kind"):
+        train(data="bug")
 
 
 @pytest.mark.parametrize("options", [["--workers", "-1"], ["--threads", "0"], ["--data"], ["--colour", "red"]])
@@ -101,7 +116,11 @@ def test_missing_configuration_is_named(capsys: pytest.CaptureFixture[str], tmp_
 def test_help_says_what_init_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for words in ("--init", "unfinished run of the same configuration", "momentum starts afresh"):
+    for words in (
+        "--init",
+        "unfinished run of the same configuration, data and number of processes",
+        "momentum starts afresh",
+    ):
         assert words in text
 
 
@@ -110,8 +129,11 @@ def test_two_models_are_put_together(tmp_path: Path, capsys: pytest.CaptureFixtu
     config, out = tmp_path / "both.toml", tmp_path / "both.safetensors"
     config.write_text(to_toml(parse(find_config("siamrpn_mobile").read_text(encoding="utf-8"), [second])))
     assert main(["combine", str(config), "siamrpn_mobile", "siamrpn_mobile", "--out", str(out)]) == 0
-    told = f"the weights are in {out}, without an embedding head: see siamtrack train-verifier"
-    assert capsys.readouterr().err.splitlines() == [told]
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"the weights are in {out}, without an embedding head: where the configuration names one, ")
+    assert "siamtrack train-verifier" in told
+    with pytest.raises(ValueError, match="train-verifier makes it"):
+        load_tracker(out, "cpu", runtime="torch")
     assert load_tracker(out, "cpu", ["model.embedding=none", "score=false", "recovery=false"], runtime="torch")
     assert main(["combine", "siamrpn_mobile", "siamrpn_mobile", "siamrpn_mobile", "--out", str(out)]) == 2
     assert "names no ensemble" in capsys.readouterr().err
@@ -133,6 +155,13 @@ def test_a_model_and_what_was_made_of_it_are_averaged(tmp_path: Path, capsys: py
         moved = 0.25 if name.startswith("head.") and tensor.is_floating_point() else 0.0
         assert torch.allclose(tensor.float(), shipped.tensors[name].float() + moved, rtol=1e-2, atol=1e-2)
     assert load_tracker(out, "cpu", runtime="torch")
+    assert (
+        load_runtime(out, "cpu", (), "torch", None).metrics["verify_threshold"] == shipped.metrics["verify_threshold"]
+    )
+    moved = {name: tensor * 2 if name.startswith("backbone.") else tensor for name, tensor in tuned.items()}
+    checkpoint.save(tmp_path / "tuned.safetensors", replace(shipped, tensors=moved))
+    assert main(files) == 0
+    assert "the embedding head has not learned these features: see siamtrack train-verifier" in capsys.readouterr().err
     bare = {name: tensor for name, tensor in tuned.items() if not name.startswith("embedding.")}
     checkpoint.save(tmp_path / "tuned.safetensors", replace(shipped, tensors=bare))
     assert main(files) == 0

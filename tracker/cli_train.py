@@ -1,5 +1,6 @@
 """`siamtrack train`: make the weights of a configuration."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,9 @@ Recipe = Annotated[
 Init = Annotated[
     Path | None,
     typer.Option(
-        help="Weight file, or name of a model, to start from. One of an unfinished run of the same configuration goes"
-        " on at its step and samples; only the optimizer's momentum starts afresh. A run found in --out goes first."
+        help="Weight file, or name of a model, to start from. One of an unfinished run of the same configuration, data"
+        " and number of processes goes on at its step and samples; only the optimizer's momentum starts afresh. A run"
+        " found in --out goes first."
     ),
 ]
 Validation = Annotated[
@@ -42,7 +44,7 @@ def train_command(
     buffer_mb: Buffer = 256,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> int:
-    """Train a network on tracks; a run that was stopped goes on where it was.
+    """Train a network on tracks; a run that was stopped goes on where it was, with the same configuration and data.
 
     In several processes, on one machine or many: torchrun --nproc-per-node 2 -m tracker train ...; `train.batch` is
     then the templates of each.
@@ -57,22 +59,36 @@ def train_command(
 
     init = init and (shipped_weights(str(init)) or init)
     options = RunOptions(workers, threads or free_threads(), init, validation, validate_every, tensorboard, buffer_mb)
-    try:
+
+    def lines() -> Iterator[str]:
         with process_group():
-            first = rank() == 0
-            for line in train(find_config(config), place_of(data), out, overrides or (), options):
-                if first:
-                    typer.echo(line, err=True)
+            told = train(find_config(config), place_of(data), out, overrides or (), options)
+            yield from (line for line in told if rank() == 0)
+            if rank() == 0:
+                yield f"the weights are in {out / 'weights.safetensors'}"
+                if (out / "best.safetensors").is_file():
+                    yield f"those that tracked best are in {out / 'best.safetensors'}"
+
+    return _follow(lines())
+
+
+def _follow(lines: Iterator[str]) -> int:
+    """Print the lines of a run as they come, and what ended it; return the exit status."""
+    try:
+        for line in lines:
+            typer.echo(line, err=True)
     except FloatingPointError as error:
         typer.echo(f"siamtrack: error: {error}", err=True)
+        return 1
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        ended = "a process that prepares pairs was ended from outside; was the memory full? take fewer --workers"
+        typer.echo(f"siamtrack: error: {ended} (the same command goes on from the last save)", err=True)
         return 1
     except KeyboardInterrupt:
         typer.echo("siamtrack: stopped; the same command goes on from the last save", err=True)
         return 130
-    if first:
-        typer.echo(f"the weights are in {out / 'weights.safetensors'}", err=True)
-        if (out / "best.safetensors").is_file():
-            typer.echo(f"those that tracked best are in {out / 'best.safetensors'}", err=True)
     return 0
 
 
@@ -109,7 +125,13 @@ def combine_command(
     ],
     first: Annotated[Path, typer.Argument(help="Weight file, or name of a model, of the network it names first")],
     second: Annotated[Path, typer.Argument(help="Weight file, or name of a model, of that of the table")],
-    out: Annotated[Path, typer.Option(help="Weight file to write; it tracks with CONFIG")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Weight file to write; it tracks with CONFIG, once siamtrack train-verifier has made the embedding"
+            " head where CONFIG names one"
+        ),
+    ],
 ) -> None:
     """Put two trained networks together: what they answer is averaged, and both are wrong less often than one.
 
@@ -121,7 +143,11 @@ def combine_command(
     from tracker.zoo import find_config, find_weights
 
     combine(find_config(config), find_weights(first), find_weights(second), out)
-    typer.echo(f"the weights are in {out}, without an embedding head: see siamtrack train-verifier", err=True)
+    typer.echo(
+        f"the weights are in {out}, without an embedding head: where the configuration names one, they track once"
+        " siamtrack train-verifier has made it",
+        err=True,
+    )
 
 
 def average_command(
@@ -138,7 +164,9 @@ def average_command(
     from tracker.average import average
     from tracker.zoo import find_weights
 
-    embeds = average(find_weights(first), find_weights(second), share, out)
+    lost = average(find_weights(first), find_weights(second), share, out)
     typer.echo(f"the weights are in {out}", err=True)
-    if not embeds:
+    if lost == "head":
         typer.echo("without an embedding head: see siamtrack train-verifier", err=True)
+    elif lost == "figures":
+        typer.echo("the embedding head has not learned these features: see siamtrack train-verifier", err=True)

@@ -118,8 +118,12 @@ def test_finished_run_has_nothing_left_to_do_but_its_weights(
 ) -> None:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "weights.safetensors").unlink()
-    assert train(config, data, tmp_path) == []
+    told = [f"the run in {tmp_path} is finished already: it has taken its {STEPS} steps"]
+    assert train(config, data, tmp_path) == told
     assert (tmp_path / "weights.safetensors").exists()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert train(config, data, tmp_path) == told
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_folder_of_another_configuration_is_refused(config: Path, data: Path, whole: Path) -> None:
@@ -127,6 +131,20 @@ def test_folder_of_another_configuration_is_refused(config: Path, data: Path, wh
         train(config, data, whole, "train.margin=0.3")
     kept = read(EncoderConfig, (whole / "config.toml").read_text())
     assert kept.train.margin == 0.7
+
+
+def test_run_does_not_go_on_with_other_samples(config: Path, data: Path, tmp_path: Path) -> None:
+    train(config, data, tmp_path / "out", "train.steps=1")
+    moved = shutil.copytree(data, tmp_path / "moved")
+    assert "finished already" in train(config, moved, tmp_path / "out", "train.steps=1")[0]
+    cv2.imwrite(str(moved / "0" / "0.png"), np.zeros((9, 7), np.uint8))
+    with pytest.raises(ValueError, match=r"holds a run on other data, 12 samples of 4 classes in .*; choose another"):
+        train(config, moved, tmp_path / "out", "train.steps=1")
+
+
+def test_setting_out_of_range_is_refused(config: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data.size must be 8 or more"):
+        train(config, data, tmp_path, "data.size=0")
 
 
 def test_class_with_one_sample_is_named(config: Path, data: Path, tmp_path: Path) -> None:

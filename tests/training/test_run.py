@@ -20,6 +20,7 @@ from tracker.toml_tree import to_toml
 from tracker.training import run
 from tracker.training.run import RunOptions
 from tracker.training.trainer import Trainer
+from tracker.training.watch import Watch
 
 ROOT = Path(__file__).parents[2]
 STEPS = 5
@@ -217,8 +218,16 @@ def test_stopped_run_leaves_weights_and_goes_on_as_if_it_had_not_been(
 
 def test_finished_run_only_writes_its_weights(config: Path, data: Path, whole: Path, tmp_path: Path) -> None:
     shutil.copy(whole / "state.pt", tmp_path)
-    assert list(run.train(config, data, tmp_path, (), options())) == []
+    assert list(run.train(config, data, tmp_path, (), options())) == [finished(tmp_path)]
     assert same_tensors(tmp_path, whole)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    again = options(tmp_path / "unused.safetensors")
+    assert list(run.train(config, data, tmp_path, ("lost.patience=9",), again)) == [finished(tmp_path)]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def finished(out: Path, steps: int = STEPS) -> str:
+    return f"the run in {out} is finished already: it has taken its {steps} steps"
 
 
 def test_progress_is_told(config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +257,43 @@ def test_run_is_watched_by_tracking(config: Path, data: Path, whole: Path, tmp_p
     assert losses(tmp_path) == losses(whole)  # looking changes nothing
 
 
+def test_look_that_was_stopped_is_taken_again(
+    config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = replace(options(), validation=data, validate_every=2)
+
+    def stopped(self: Watch, weights: Path, step: int) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "look", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            list(run.train(config, data, tmp_path, (), watched))
+    lines = [line for line in run.train(config, data, tmp_path, (), watched) if "validation" in line]
+    assert [line.split(":")[0] for line in lines] == ["step 2", "step 4", f"step {STEPS}"]
+    assert list(run.train(config, data, tmp_path, (), watched)) == [finished(tmp_path)]
+
+
+def test_finished_run_is_looked_at_where_it_was_not(config: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    watched = replace(options(), validation=data)
+    told, look = run.train(config, data, out, (), watched)
+    assert told == finished(out) and look.startswith(f"step {STEPS}: success AUC ")
+    assert (out / "best.safetensors").is_file()
+    assert list(run.train(config, data, out, (), watched)) == [finished(out)]
+
+
+def test_run_that_begins_forgets_what_was_best_before(config: Path, data: Path, tmp_path: Path) -> None:
+    list(run.train(config, data, tmp_path, (), replace(options(), validation=data, validate_every=2)))
+    (tmp_path / "state.pt").unlink()
+    best = tmp_path / "best.safetensors"
+    with pytest.raises(ValueError, match=r"best.safetensors is what the run would write over"):
+        train(config, data, tmp_path, init=best)
+    assert best.is_file()
+    train(config, data, tmp_path, until=1)
+    assert not {"best.safetensors", "validation.csv", "samples"} & {path.name for path in tmp_path.iterdir()}
+
+
 def test_pictures_that_cannot_be_read_are_counted_and_end_a_run_past_the_limit(
     config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +316,44 @@ def test_folder_of_another_run_is_not_touched(config: Path, data: Path, tmp_path
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     train(config, data, tmp_path, "lost.patience=9")  # training does not depend on it
     assert steps_in(tmp_path) == STEPS
+
+
+def more_data(data: Path, folder: Path) -> Path:
+    """Return a copy of the data with one track more."""
+    shutil.copytree(data, folder)
+    rows = (data / "tracks.jsonl").read_text().splitlines()
+    (folder / "tracks.jsonl").write_text("\n".join([*rows, rows[0].replace("walk", "again", 1)]))
+    return folder
+
+
+@pytest.mark.parametrize("until", [2, STEPS])
+def test_run_does_not_go_on_with_other_data(config: Path, data: Path, tmp_path: Path, until: int) -> None:
+    out, more = tmp_path / "out", more_data(data, tmp_path / "more")
+    train(config, data, out, until=until)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    told = rf"holds a run on other data, 2 tracks of {data.name}/tracks.jsonl, sha256 .*; choose another folder, where "
+    told += r"--init starts from its weights, or delete .*state.pt to start afresh"
+    with pytest.raises(ValueError, match=told):
+        train(config, more, out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    moved = shutil.copytree(data, tmp_path / "moved")
+    train(config, moved, out)  # the same, elsewhere
+    assert steps_in(out) == STEPS
+
+
+def test_run_that_did_not_write_down_its_data_goes_on(config: Path, data: Path, tmp_path: Path) -> None:
+    train(config, data, tmp_path, until=2)
+    kept = tmp_path / "config.toml"
+    kept.write_text(kept.read_text().partition("\n")[2])  # as older versions wrote it
+    train(config, data, tmp_path)
+    assert steps_in(tmp_path) == STEPS
+    assert kept.read_text().startswith(f"# data: 2 tracks of {data.name}/tracks.jsonl, sha256 ")
+
+
+def test_state_of_another_model_is_told_by_its_configuration(config: Path, data: Path, tmp_path: Path) -> None:
+    train(config, data, tmp_path, until=2)
+    with pytest.raises(ValueError, match=r"holds a run of another configuration, see .*config.toml; choose another"):
+        train(config, data, tmp_path, "model.refiner=window", "train.refine_weight=1.0")
 
 
 def test_unfinished_weight_file_is_gone_on_from(
@@ -305,6 +389,19 @@ def test_weights_of_another_configuration_start_a_new_run(
     assert float(losses(tmp_path / "b")[1]) > 20  # the bias was taken: the negative cells cost half of 100
 
 
+@pytest.mark.parametrize("change", ["data", "processes"])
+def test_weights_of_a_run_with_other_steps_start_a_new_run(
+    config: Path, data: Path, tmp_path: Path, change: str
+) -> None:
+    train(config, data, tmp_path / "a", until=2)
+    first, init = weights(tmp_path / "a"), tmp_path / "init.safetensors"
+    facts = first.provenance | ({"processes": "2"} if change == "processes" else {})
+    checkpoint.save(init, replace(first, provenance=facts))
+    shown = more_data(data, tmp_path / "more") if change == "data" else data
+    train(config, shown, tmp_path / "b", init=init, until=1)
+    assert list(losses(tmp_path / "b")) == [1]
+
+
 def test_finished_weight_file_starts_a_new_run(whole: Path, config: Path, data: Path, tmp_path: Path) -> None:
     train(config, data, tmp_path, init=whole / "weights.safetensors", until=1)
     assert list(losses(tmp_path)) == [1]
@@ -334,7 +431,7 @@ def test_embedding_head_is_vouched_for_while_the_backbone_keeps_its_weights(
     assert ("train-verifier" in lines[-1]) is moves
     if not moves:  # a run that goes on knows it from its own file
         again = list(run.train(recipe, data, tmp_path, shipped(frozen), options(tmp_path / "unused.safetensors")))
-        assert again == [] and weights(tmp_path).metrics == kept
+        assert again == [finished(tmp_path, 2)] and weights(tmp_path).metrics == kept
 
 
 def test_filters_neck_is_trained_with_the_head_and_kept_by_the_next_run(data: Path, tmp_path: Path) -> None:
@@ -505,7 +602,10 @@ def test_backbone_alone_is_taught_before_a_head_learns_on_it(config: Path, data:
     [
         (("train.teacher_weight=1.0",), "go together"),
         (("train.teacher=mobilenetv3_online",), "go together"),
-        (("train.teacher_weight=-1.0", "train.teacher=mobilenetv3_online"), "go together"),
+        (
+            ("train.teacher_weight=-1.0", "train.teacher=mobilenetv3_online"),
+            "train.teacher_weight must not be negative",
+        ),
         (("train.teacher_weight=1.0", "train.teacher=siamfc_alexnet"), "stride 16, siamfc_alexnet has 8"),
         (("train.teacher_weight=1.0", "train.teacher=nobody"), "nobody"),
         (("model.head=none",), "a model without a head learns from pairs only what train.teacher tells"),
@@ -563,6 +663,13 @@ def test_weights_that_do_not_fit_are_refused(
         train(config, data, tmp_path / "out", init=init)
 
 
+@pytest.mark.parametrize("change", ["crop.template_size=30", "train.search_size=80"])
+def test_crops_that_the_network_cannot_read_are_refused(config: Path, data: Path, tmp_path: Path, change: str) -> None:
+    with pytest.raises(ValueError, match=r"no crops of crop.template_size = \d+ and train.search_size = \d+ pixels"):
+        train(config, data, tmp_path / "out", change)
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_weight_file_is_named(config: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot read the weight file .*none.safetensors"):
         train(config, data, tmp_path / "out", init=tmp_path / "none.safetensors")
@@ -574,9 +681,10 @@ def test_what_cannot_be_trained_is_refused(config: Path, data: Path, tmp_path: P
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"tracking.toml has no \[train\] table"):
         train(tracking, data, out)
-    for change in ("train.pairs=1", "train.batch=0", "train.data.searches_per_template=0"):
-        with pytest.raises(ValueError, match=r"train.pairs = \d+ must hold a step, .* = \d"):
-            train(config, data, out, change)
+    with pytest.raises(ValueError, match=r"train.pairs = 1 must hold a step, .* = 2"):
+        train(config, data, out, "train.pairs=1", "train.warmup_pairs=0")
+    with pytest.raises(ValueError, match=r"train.data.negative_share must be 0 to 1, got 2"):
+        train(config, data, out, "train.data.negative_share=2")
     with pytest.raises(ValueError, match="cannot read the tracks"):
         train(config, tmp_path, out)
     assert not out.exists()

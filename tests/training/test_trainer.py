@@ -1,4 +1,6 @@
 import csv
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -214,7 +216,65 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path, value
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 5
 
 
-@pytest.mark.parametrize("content", [b"", b"no state", "truncated", {"step": 5}])
+@pytest.mark.parametrize("clip_norm", [0.0, 10.0])
+def test_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path, clip_norm: float) -> None:
+    trainer = make_trainer(tmp_path, steps=Steps(clip_norm=clip_norm))
+
+    def failing(network: nn.Module, pairs: Pairs) -> Tensor:
+        weight = next(network.parameters())
+        bent = (weight - weight).sum().square().sqrt() if trainer.step == 4 else 0.0  # 0, whose slope is no number
+        return objective(network, pairs) + bent
+
+    trainer.objective = failing
+    with pytest.raises(FloatingPointError, match=r"the gradient became nan at step 5; the batch is in .*bad_batch.pt"):
+        losses(trainer)
+    assert all(torch.isfinite(parameter).all() for parameter in trainer.network.parameters())
+    assert trainer.step == 4 and not (tmp_path / "state.pt").exists()
+
+
+def test_log_has_the_step_of_the_state_before_it_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: Trainer) -> None:
+        assert [int(row["step"]) for row in log(tmp_path)] == [1, 2, 3, 4, 5]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        losses(make_trainer(tmp_path))
+
+
+def test_full_disk_is_said_and_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses(make_trainer(tmp_path), until=5)
+    before = (tmp_path / "state.pt").read_bytes()
+
+    def full(self: Path, content: object) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"cannot write .*state.pt \(.*No space left on device\)"):
+        losses(make_trainer(tmp_path))
+    assert (tmp_path / "state.pt").read_bytes() == before
+    assert not (tmp_path / "state.part").exists()
+
+
+class BrokenPairs(ToyPairs):
+    """Pairs of which one cannot be drawn."""
+
+    def __getitem__(self, index: int) -> Pairs:
+        if index == 9:
+            raise ValueError("the picture nine: it cannot be read")
+        return super().__getitem__(index)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_in_a_worker_is_told_in_its_own_words(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ValueError) as caught:
+        list(make_trainer(tmp_path).run(BrokenPairs(), BATCH, workers))
+    assert str(caught.value) == "the picture nine: it cannot be read"
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", "truncated", {"step": 5}, [1, 2], {"network": 3}])
 def test_broken_state_is_named(tmp_path: Path, content: object) -> None:
     losses(make_trainer(tmp_path), until=5)
     path = tmp_path / "state.pt"

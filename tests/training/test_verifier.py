@@ -17,7 +17,7 @@ from tracker.data.tracks import ObjectTrack, TrackFrame
 from tracker.models.embedding import EmbeddingHead
 from tracker.network_builder import load_network
 from tracker.training import verifier
-from tracker.training.verifier import PooledViews, Recipe, embed_all, figures, held_pairs, is_held, train_verifier
+from tracker.training.verifier import PooledViews, Recipe, embed_all, figures, held_pairs, held_tracks, train_verifier
 from tracker.zoo import find_weights
 
 ROOT = Path(__file__).parents[2]
@@ -92,25 +92,55 @@ def test_too_few_tracks_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def held_track(wanted: bool, label: str, start: int) -> ObjectTrack:
-    """Return a track of a video that is kept for measuring, or of one that is not."""
-    frames = (TrackFrame(Path("a"), (0, 0, 1, 1)), TrackFrame(Path("b"), (0, 0, 1, 1)))
-    number = start
-    while is_held(track := ObjectTrack("set", f"video {number}", label, frames)) != wanted:
-        number += 1
-    return track
+def track(video: str, label: str, frames: int = 2) -> ObjectTrack:
+    return ObjectTrack("set", video, label, tuple(TrackFrame(Path(f"{i}"), (0, 0, 1, 1)) for i in range(frames)))
+
+
+def test_too_few_videos_are_refused_before_the_training(tmp_path: Path) -> None:
+    data = videos(tmp_path, 21, frames=2)
+    rows = [json.loads(row) for row in (data / "tracks.jsonl").read_text().splitlines()]
+    text = "\n".join(json.dumps(row | {"video": f"v{at % 3}"}) for at, row in enumerate(rows))
+    (data / "tracks.jsonl").write_text(text)
+    with pytest.raises(ValueError, match="come from 3 videos; 4 are needed, 2 to learn from and 2 to measure on"):
+        next(train_verifier(MODEL, data, tmp_path / "out.safetensors", Recipe(), ""))
+
+
+# By their sha256, 8, 14, 29, 31 and 35 of v0, v1, ... are the first that are multiples of seven.
+@pytest.mark.parametrize(
+    ("numbers", "held"),
+    [
+        ((8, 14, 29, 0, 1), {8, 14, 29}),  # as the hash says
+        ((0, 1, 2, 3), None),  # none
+        ((8, 0, 1, 2), None),  # one
+        ((8, 14, 29, 31), None),  # all
+        ((8, 14, 29, 31, 0), None),  # all but one
+    ],
+)
+def test_some_videos_are_held_and_some_are_free(numbers: tuple[int, ...], held: set[int] | None) -> None:
+    tracks = [track(f"v{number}", "thing") for number in numbers for _ in range(3)]
+    found = held_tracks(tracks)
+    names = {one.video for one, kept in zip(tracks, found, strict=True) if kept}
+    assert not names & {one.video for one, kept in zip(tracks, found, strict=True) if not kept}
+    assert names == {f"v{number}" for number in held} if held else len(names) == 2
+    assert held_tracks(tracks[::-1]).tolist() == found.tolist()[::-1]
+
+
+def test_few_videos_are_trained_and_measured_on(tmp_path: Path) -> None:
+    data = videos(tmp_path, 20, frames=2)
+    rows = [json.loads(row) for row in (data / "tracks.jsonl").read_text().splitlines()]
+    text = "\n".join(json.dumps(row | {"video": f"v{at % 4}"}) for at, row in enumerate(rows))
+    (data / "tracks.jsonl").write_text(text)
+    list(train_verifier(MODEL, data, tmp_path / "out.safetensors", Recipe(steps=2), ""))
+    assert "verify_threshold" in checkpoint.load(tmp_path / "out.safetensors").metrics
 
 
 def test_pairs_are_of_held_videos_and_of_their_kinds() -> None:
-    one, two = held_track(True, "Dog", 0), held_track(True, "dog", 500)
-    beside = ObjectTrack("set", one.video, "cat", one.frames)
-    learned = held_track(False, "dog", 0)
-    tracks = [one, two, beside, learned]
+    tracks = [track("a", "Dog"), track("b", "dog"), track("a", "cat"), track("c", "dog")]
     # Each view's embedding is the unit vector of its track; the learned one would give -1.
     numbers = np.repeat(np.arange(4), 4)
     vectors = np.array([[1, 0, 0], [0.6, 0.8, 0], [0, 0, 1], [-1, 0, 0]], np.float32)[numbers]
     pooled = PooledViews(np.zeros((16, 1, 5, 5), np.float16), numbers, np.tile([0, 0, 1, 1], 4))
-    pairs = held_pairs(vectors, pooled, tracks, np.array([is_held(track) for track in tracks]))
+    pairs = held_pairs(vectors, pooled, tracks, np.array([True, True, True, False]))
     assert set(pairs.same.round(6)) == {1.0} and len(pairs.same) > 10
     assert set(pairs.different.round(6)) == {0.6, 0.0}
     assert set(pairs.same_class.round(6)) == {0.6}

@@ -12,7 +12,7 @@ from tracker.config import parse
 from tracker.data.pair_sheet import pair_sheet
 from tracker.data.pairs import Pairs
 from tracker.network_builder import build_network, load_network
-from tracker.training.watch import Watch, best_auc, read_pairs, read_sequences
+from tracker.training.watch import Watch, best_auc, has_looked, read_pairs, read_sequences
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +47,24 @@ def test_videos_are_cut_and_stills_left_out(tmp_path: Path) -> None:
         read_sequences(index(tmp_path, 1), frames=3)
 
 
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        ("picture", r"v1 cannot be tracked from .*v1_0.png: cannot read image"),
+        ("box", "v1 cannot be tracked from .*outside"),
+    ],
+)
+def test_video_that_cannot_be_begun_with_is_named_at_once(tmp_path: Path, broken: str, complaint: str) -> None:
+    rows = index(tmp_path, 2, 2) / "tracks.jsonl"
+    if broken == "picture":
+        (tmp_path / "v1_0.png").write_bytes(b"no picture")
+    else:
+        first, second = rows.read_text().splitlines()
+        rows.write_text(f"{first}\n{second.replace('[20, 20, 30, 24]', '[200, 20, 30, 24]')}\n")
+    with pytest.raises(ValueError, match=complaint):
+        read_sequences(tmp_path, frames=3)
+
+
 def test_best_weights_are_kept_and_worse_ones_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "weights.safetensors"
     loaded = checkpoint.load(ROOT / "weights" / "mobilenetv3_online.safetensors")
@@ -64,6 +82,7 @@ def test_best_weights_are_kept_and_worse_ones_are_not(tmp_path: Path, monkeypatc
         f"10,{auc:.4f}",
         f"20,{auc:.4f}",
     ]
+    assert has_looked(tmp_path, 20) and not has_looked(tmp_path, 2)
     watch.look(weights, 10)  # resumed from before step 20
     assert len((tmp_path / "validation.csv").read_text().splitlines()) == 2
 

@@ -1,13 +1,12 @@
 """One training run of an encoder from configuration to weight file."""
 
+import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
-from tracker import checkpoint
 from tracker.data.batches import BatchDataset, LabelledBatch
 from tracker.data.labelled import LabelledSamples, with_rotations
 from tracker.encoder_builder import (
@@ -22,9 +21,10 @@ from tracker.network_builder import inference_dtype
 from tracker.toml_tree import read, to_toml
 from tracker.training.metric_objectives import metric_objective
 from tracker.training.mining import BalancedBatches
-from tracker.training.provenance import hardware, revision, short_name, shrunk
+from tracker.training.provenance import revision, short_name
+from tracker.training.ranges import check_encoder
+from tracker.training.run_folder import check_same_run, claim, has_weights, write_weights
 from tracker.training.trainer import Schedule, Steps, Trainer
-from tracker.whole_file import write_whole
 
 _REPORT_EVERY = 50  # steps
 
@@ -32,27 +32,32 @@ _REPORT_EVERY = 50  # steps
 def train_encoder(config: Path, data: Path, out: Path, overrides: Sequence[str], threads: int) -> Iterator[str]:
     """Train on the samples below `data` and yield a line of progress every few steps.
 
-    With each saved state goes `out/weights.safetensors`. A run goes on from its state in `out`. Raises ValueError for
-    what does not fit.
+    With each saved state goes `out/weights.safetensors`. A run goes on from its state in `out`, which must be of this
+    configuration and these samples; a finished one keeps its files as they are. Raises ValueError for what does not
+    fit.
     """
     torch.set_num_threads(threads)
     chosen = read(EncoderConfig, config.read_text(encoding="utf-8"), overrides)
+    check_encoder(chosen)
     samples = _samples(chosen, data)
     dataset = _dataset(chosen, samples)
-    trainer = _trainer(chosen, out)
     facts = {
         "command": _command(config, data, out, overrides),
-        "data": f"{len(samples.values)} samples of {len(samples.names)} classes in {short_name(data)}",
+        "data": f"{len(samples.values)} samples of {len(samples.names)} classes in {short_name(data)}, "
+        f"sha256 {_hash(samples)}",
         "revision": revision(),
     }
-    if trainer.step:  # a kill may have come between the state and the weights
-        _write_weights(trainer, chosen, facts)
+    trainer = _trainer(chosen, out, facts["data"])
+    if trainer.step == trainer.schedule.steps:
+        yield f"the run in {out} is finished already: it has taken its {trainer.step} steps"
+    if trainer.step and not has_weights(trainer):
+        write_weights(trainer, to_toml(chosen), facts)
     recent = []
     for progress in trainer.run(dataset, batch=1, workers=0):
         recent.append(progress)
         last = progress.step == trainer.schedule.steps
         if progress.saved:
-            _write_weights(trainer, chosen, facts)
+            write_weights(trainer, to_toml(chosen), facts)
         if progress.step % _REPORT_EVERY == 0 or last:
             seconds = sum(one.seconds for one in recent) / len(recent)
             loss = sum(one.loss for one in recent) / len(recent)
@@ -76,9 +81,20 @@ def _dataset(config: EncoderConfig, samples: LabelledSamples) -> BatchDataset:
     return BatchDataset(samples, batches, train.distortion, train.steps)
 
 
-def _trainer(config: EncoderConfig, out: Path) -> Trainer[LabelledBatch]:
-    """Return a trainer that stands where the run in `out` ended. Raises ValueError for one of another configuration."""
-    train = config.train
+def _hash(samples: LabelledSamples) -> str:
+    """Return the sha256 of all that is learned from."""
+    digest = hashlib.sha256("\n".join(samples.names).encode())
+    digest.update(samples.labels.tobytes())
+    for value in samples.values:
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _trainer(config: EncoderConfig, out: Path, data: str) -> Trainer[LabelledBatch]:
+    """Return a trainer that stands where the run in `out` ended. Raises ValueError for one of another kind."""
+    train, text = config.train, to_toml(config)
+    check_same_run(out, text, data, lambda known: read(EncoderConfig, known))
     torch.manual_seed(train.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_encoder(config).to(device)
@@ -94,24 +110,9 @@ def _trainer(config: EncoderConfig, out: Path) -> Trainer[LabelledBatch]:
         out,
         steps=Steps(ema=train.ema),
     )
-    kept = out / "config.toml"
-    if trainer.step and kept.exists() and read(EncoderConfig, kept.read_text(encoding="utf-8")) != config:
-        raise ValueError(f"{out} holds a run of another configuration, see {kept}; choose another folder")
-    write_whole(kept, to_toml(config))
+    if trainer.step < train.steps:
+        claim(out, text, data)
     return trainer
-
-
-def _write_weights(trainer: Trainer[LabelledBatch], config: EncoderConfig, facts: dict[str, str]) -> None:
-    provenance = facts | {
-        "steps": str(trainer.step),
-        "hours": f"{trainer.seconds / 3600:.4f}",
-        "hardware": hardware(),
-        "torch": torch.__version__,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
-    tensors = {name: shrunk(tensor.cpu()) for name, tensor in trainer.result.state_dict().items()}
-    weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, metrics={})
-    checkpoint.save(trainer.run_dir / "weights.safetensors", weights)
 
 
 def _command(config: Path, data: Path, out: Path, overrides: Sequence[str]) -> str:

@@ -90,8 +90,6 @@ def build_objective(
             raise ValueError(f"train.filter_weight needs the head rpn or rpn_light, not {config.model.head}")
         beside.append(_filter_training(network.stride, config, train))
     if train.refine_weight:
-        if train.refine_weight < 0:
-            raise ValueError(f"train.refine_weight must not be negative, got {train.refine_weight}")
         if network.refiner is None:
             raise ValueError('train.refine_weight needs model.refiner, "window" or "window_light"')
         beside.append(RefinerTraining(_MOVED_BOXES, train.refine_weight))

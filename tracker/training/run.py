@@ -4,26 +4,28 @@ import shlex
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
 from tracker import checkpoint
-from tracker.config import Config, CropConfig, ModelConfig, TrainConfig, parse
+from tracker.config import Config, TrainConfig, parse
 from tracker.data.pairs import PairDataset, Pairs
 from tracker.data.shard_pairs import ShardPairs
 from tracker.data.storage import Place
+from tracker.models.siamese import SiameseNetwork
 from tracker.network_builder import build_network, inference_dtype
 from tracker.toml_tree import to_toml
 from tracker.training.board import Board
 from tracker.training.distributed import rank, synchronise_batch_norm, world_size
 from tracker.training.pair_source import open_pairs
-from tracker.training.provenance import hardware, revision, short_name, shrunk
+from tracker.training.provenance import revision, short_name
+from tracker.training.ranges import check_training
 from tracker.training.recipe import build_objective, build_optimizer
+from tracker.training.run_folder import WEIGHTS, check_same_run, claim, has_weights, write_weights
+from tracker.training.start import recipe, refiners_of, start_from
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer
-from tracker.training.watch import Watch, best_auc, read_sequences
-from tracker.whole_file import write_whole
+from tracker.training.watch import Watch, best_auc, forget, has_looked, read_pairs, read_sequences
 
 _REPORT_EVERY = 50  # steps
 _VALIDATION_FRAMES = 60  # of each track: trackers that fail do so early
@@ -54,29 +56,30 @@ def train(config: Path, data: Place, out: Path, overrides: Sequence[str], option
 
     With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks, or, of a
     model without a head, one to start others from; what
-    tracks best by `options.validation` is kept beside it, see `watch.Watch`. A run goes on from its state in `out`;
-    where there is none it starts from the weight file `options.init`: at that file's step if it comes from an
-    unfinished run of this configuration, else at the first. In several processes, see `distributed`, the first alone
-    writes. Raises ValueError for what does not fit.
+    tracks best by `options.validation` is kept beside it, see `watch.Watch`. A run goes on from its state in `out`,
+    which must be of this configuration and these data; a finished one keeps its files as they are. Where there is no
+    state it starts from the weight file `options.init`: at that file's step if it comes from an unfinished run of this
+    configuration, on these data and in as many processes, else at the first. In several processes, see `distributed`,
+    the first alone writes. Raises ValueError for what does not fit.
     """
     torch.set_num_threads(options.threads)
-    chosen = parse(config.read_text(encoding="utf-8"), overrides)
-    settings = chosen.train
-    if settings is None:
-        raise ValueError(f"{config} has no [train] table")
+    chosen, settings = _read(config, overrides)
     if options.validation is not None and chosen.model.head == "none":
         raise ValueError("a model without a head is taught features, not to track: leave --validation out")
     source = open_pairs(chosen, data, _schedule(settings).steps, options.workers, options.buffer_mb)
     dataset = source.pairs
     watch = _watch(dataset, options)
-    trainer = _trainer(chosen, settings, out, options.init)
+    trainer = _trainer(chosen, out, source.fact, options.init)
     board = Board(out / "tensorboard") if options.tensorboard and rank() == 0 else None
     command = _command(config, data, out, overrides, options.init)
     head = _embedding_facts(trainer, options.init)
     facts = _Facts({"command": command, "data": source.fact, "revision": revision()} | head.said, head.figures)
-    if trainer.step:  # a kill may have come between the state and the weights
-        _write_weights(trainer, chosen, facts)
-    elif options.init is not None and chosen.model.refiners not in (("none",), _refiners_of(options.init)):
+    if trainer.step == trainer.schedule.steps:
+        yield f"the run in {out} is finished already: it has taken its {trainer.step} steps"
+    if trainer.step:
+        if not has_weights(trainer):
+            _write_weights(trainer, chosen, facts)
+    elif options.init is not None and chosen.model.refiners not in (("none",), refiners_of(options.init)):
         yield "the refiner starts from nothing: without 100,000 pairs for it, leave it out, see train.refine_weight"
     try:
         yield from _steps(trainer, dataset, chosen, facts, watch, board, options)
@@ -101,12 +104,14 @@ def _steps(
     """Train to the end, write what there is to write, and yield the lines of progress."""
     settings = config.train
     assert settings is not None
-    out = trainer.run_dir
+    due = trainer.step > 0 and _is_due(trainer, options.validate_every)
+    if watch is not None and due and not has_looked(trainer.run_dir, trainer.step):  # a kill came before its end
+        yield _look(watch, trainer, board)
     recent: list[Progress] = []
     for progress in trainer.run(dataset, settings.batch, options.workers):
         recent.append(progress)
         last = progress.step == trainer.schedule.steps
-        looks = watch is not None and (progress.step % options.validate_every == 0 or last)
+        looks = watch is not None and _is_due(trainer, options.validate_every)
         if progress.saved or looks:
             _write_weights(trainer, config, facts)
         if board is not None:
@@ -116,10 +121,20 @@ def _steps(
             recent = []
             _check_skipped(dataset.skipped, progress.step * settings.batch)  # of this process
         if watch is not None and looks:
-            auc = watch.look(out / "weights.safetensors", progress.step)
-            if board is not None:
-                board.validation(progress.step, auc)
-            yield f"step {progress.step}: success AUC {auc:.3f} on validation, the best so far {best_auc(out):.3f}"
+            yield _look(watch, trainer, board)
+
+
+def _is_due(trainer: Trainer[Pairs], validate_every: int) -> bool:
+    return trainer.step % validate_every == 0 or trainer.step == trainer.schedule.steps
+
+
+def _look(watch: Watch, trainer: Trainer[Pairs], board: Board | None) -> str:
+    """Track with the weights as they stand in the run's folder and return a line on it."""
+    out, step = trainer.run_dir, trainer.step
+    auc = watch.look(out / WEIGHTS, step)
+    if board is not None:
+        board.validation(step, auc)
+    return f"step {step}: success AUC {auc:.3f} on validation, the best so far {best_auc(out):.3f}"
 
 
 def _report(recent: Sequence[Progress], steps: int) -> str:
@@ -156,27 +171,38 @@ def sample_pairs(config: Path, data: Place, count: int, overrides: Sequence[str]
 
     Raises ValueError as it does.
     """
+    chosen, settings = _read(config, overrides)
+    dataset = open_pairs(chosen, data, _schedule(settings).steps, 1, BUFFER_MB).pairs
+    return [dataset[at] for at in range(min(count, len(dataset)))]
+
+
+def _read(config: Path, overrides: Sequence[str]) -> tuple[Config, TrainConfig]:
     chosen = parse(config.read_text(encoding="utf-8"), overrides)
     if chosen.train is None:
         raise ValueError(f"{config} has no [train] table")
-    dataset = open_pairs(chosen, data, _schedule(chosen.train).steps, 1, BUFFER_MB).pairs
-    return [dataset[at] for at in range(min(count, len(dataset)))]
+    check_training(chosen)
+    return chosen, chosen.train
 
 
 def _schedule(settings: TrainConfig) -> Schedule:
     per_step = settings.batch * settings.data.searches_per_template * world_size()
-    if not 0 < per_step <= settings.pairs:
+    if per_step > settings.pairs:
         step = f"train.batch * train.data.searches_per_template * processes = {per_step}"
         raise ValueError(f"train.pairs = {settings.pairs} must hold a step, {step}, and a step a pair")
     steps, warmup_steps = settings.pairs // per_step, settings.warmup_pairs // per_step
     return Schedule(steps, warmup_steps, settings.lr_start, settings.lr_end, settings.lr_fall)
 
 
-def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None) -> Trainer[Pairs]:
-    """Return a trainer that stands where the run in `out`, or else the weight file, ended."""
+def _trainer(config: Config, out: Path, data: str, init: Path | None) -> Trainer[Pairs]:
+    """Return a trainer that stands where the run in `out`, or else the weight file, ended. data: see `PairSource`."""
+    settings = config.train
+    assert settings is not None
+    text = to_toml(config)
+    check_same_run(out, text, data, recipe, "choose another folder, where --init starts from its weights")
     torch.manual_seed(settings.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _check_sizes(network.eval(), config)
     network.train()
     synchronise_batch_norm(network)
     dtype = None if inference_dtype(device) == torch.float32 else inference_dtype(device)
@@ -189,55 +215,32 @@ def _trainer(config: Config, settings: TrainConfig, out: Path, init: Path | None
         out,
         steps=Steps(settings.clip_norm, settings.ema),
     )
-    kept = out / "config.toml"
-    if trainer.step and kept.exists() and _recipe(parse(kept.read_text(encoding="utf-8"))) != _recipe(config):
-        raise ValueError(f"{out} holds a run of another configuration, see {kept}; choose another folder")
     if init is not None and not trainer.step:
-        _start_from(init, trainer, config)
-    if rank() == 0:
-        write_whole(kept, to_toml(config))
+        start_from(init, trainer, config, data)
+    if rank() == 0 and trainer.step < trainer.schedule.steps:
+        if not trainer.step:
+            forget(out)
+        claim(out, text, data)
     return trainer
 
 
-def _refiners_of(weights: Path) -> tuple[str, ...]:
-    return parse(checkpoint.load(weights).config).model.refiners
-
-
-def _recipe(config: Config) -> tuple[ModelConfig, CropConfig | None, TrainConfig | None]:
-    return config.model, config.crop, config.train  # the rest changes tracking, not what is learned
-
-
-def _start_from(path: Path, trainer: Trainer[Pairs], config: Config) -> None:
-    """Load the weights of a file and, if its run of this configuration is unfinished, go on from its step.
-
-    A model with another head or none, such as a backbone that was trained elsewhere, leaves the head as it is, and one
-    without the filter's neck or the refiner leaves that. An embedding head that only one of the two has does not
-    matter: pairs do not train it. The layer to a teacher's features is in no file, so a run with a teacher starts at
-    its first step.
-    """
-    loaded = checkpoint.load(path)
-    here = trainer.network.state_dict()
-    embedding = {name: tensor for name, tensor in here.items() if name.startswith("embedding.")}
-    there = embedding | {n: t for n, t in loaded.tensors.items() if n in embedding or not n.startswith("embedding.")}
-    before = parse(loaded.config).model
-    for part, kept in (
-        ("head.", before.heads == config.model.heads),
-        ("filter_neck.", before.filter_channels == config.model.filter_channels),
-        ("refiner.", before.refiners == config.model.refiners),
-        ("regressor.", False),
-    ):
-        if not kept:
-            fresh = {name: tensor for name, tensor in here.items() if name.startswith(part)}
-            there = fresh | {name: tensor for name, tensor in there.items() if not name.startswith(part)}
-    for name in sorted(here.keys() | there.keys()):
-        sizes = [str(tuple(tensors[name].shape)) if name in tensors else "missing" for tensors in (here, there)]
-        if sizes[0] != sizes[1]:
-            raise ValueError(f"{path} does not fit the configuration: {name} is {sizes[1]} there, {sizes[0]} here")
-    trainer.restart(there)
-    done = int(loaded.provenance.get("steps", "0"))
-    taught = config.train is not None and bool(config.train.teacher)
-    if done < trainer.schedule.steps and not taught and _recipe(parse(loaded.config)) == _recipe(config):
-        trainer.step, trainer.seconds = done, 3600 * float(loaded.provenance.get("hours", "0"))
+def _check_sizes(network: SiameseNetwork, config: Config) -> None:
+    """Raise ValueError where the network does not read crops of the sizes that it is to be trained with."""
+    assert config.train is not None and config.crop is not None
+    sizes = config.crop.template_size, config.train.search_size
+    template, search = (torch.zeros(1, 3, size, size, dtype=torch.uint8) for size in sizes)
+    box = torch.tensor([[0.0, 0.0, sizes[0] / 2, sizes[0] / 2]])
+    try:
+        if network.head is None:
+            network.features(search.to(network.mean.device))
+        else:
+            read_pairs(network, Pairs(template[0], search, box[0], box, torch.tensor([True])))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the network reads no crops of crop.template_size = {sizes[0]} and train.search_size = {sizes[1]} pixels"
+            f" ({reason}); see the sizes in the configurations that ship"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,7 @@ def _embedding_facts(trainer: Trainer[Pairs], init: Path | None) -> _Facts:
 
     That holds for as long as the backbone, whose features the head reads, keeps its weights; else nothing is known.
     """
-    before = trainer.run_dir / "weights.safetensors"
+    before = trainer.run_dir / WEIGHTS
     start = before if trainer.step and before.is_file() else init
     learned = [name for name, parameter in trainer.network.named_parameters() if parameter.requires_grad]
     moves = any(name.startswith("backbone.") for name in learned)
@@ -267,25 +270,14 @@ def _embedding_facts(trainer: Trainer[Pairs], init: Path | None) -> _Facts:
 
 
 def _write_weights(trainer: Trainer[Pairs], config: Config, facts: _Facts) -> None:
-    if rank() != 0:
-        return
     assert config.train is not None
-    provenance = facts.said | {
-        "steps": str(trainer.step),
-        "pairs": str(trainer.step * config.train.batch * config.train.data.searches_per_template * world_size()),
-        "hours": f"{trainer.seconds / 3600:.4f}",
-        "hardware": hardware(),
-        "processes": str(world_size()),
-        "torch": torch.__version__,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
-    tensors = {
-        name: shrunk(tensor.cpu())
-        for name, tensor in trainer.result.state_dict().items()
-        if not name.startswith("regressor.")
-    }
-    weights = checkpoint.Checkpoint(tensors, to_toml(config), provenance, facts.figures)
-    checkpoint.save(trainer.run_dir / "weights.safetensors", weights)
+    pairs = trainer.step * config.train.batch * config.train.data.searches_per_template * world_size()
+    write_weights(
+        trainer,
+        to_toml(config),
+        facts.said | {"pairs": str(pairs), "processes": str(world_size())},
+        facts.figures,
+    )
 
 
 def _command(config_path: Path, data: Place, out: Path, overrides: Sequence[str], init: Path | None) -> str:

@@ -1,10 +1,12 @@
 """The training loop: any objective, resumable after a kill, the same losses as without one."""
 
+import io
 import logging
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
@@ -17,6 +19,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.training.distributed import average_gradients, check_same_everywhere, mean_over_ranks, rank, world_size
+from tracker.whole_file import write_whole
+
+STATE = "state.pt"
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +110,8 @@ class Trainer(Generic[AnyBatch]):
 
     The state in `run_dir` (weights, optimiser, step, seconds so far) is written every `save_every` steps and at the
     end, in one move; a run that finds one there goes on from it. `log.csv` keeps step, loss, learning rate and pairs a
-    second. Raises ValueError for a state that is broken or does not fit the network.
+    second. Raises ValueError for a state that is broken or does not fit the network, and OSError naming the file where
+    one cannot be written.
     """
 
     def __init__(
@@ -148,7 +154,7 @@ class Trainer(Generic[AnyBatch]):
 
     @property
     def _state_path(self) -> Path:
-        return self.run_dir / "state.pt"
+        return self.run_dir / STATE
 
     @property
     def _log_path(self) -> Path:
@@ -158,26 +164,26 @@ class Trainer(Generic[AnyBatch]):
         """Train to the end of the schedule and yield what each step did.
 
         The dataset must hold `schedule.steps * batch` samples a process. In several processes (see `distributed`) each
-        yields the same but its own time, and the first alone writes. Raises FloatingPointError at a loss that is not
-        finite and leaves the batch in `run_dir`.
+        yields the same but its own time, and the first alone writes. Raises FloatingPointError at a loss or a gradient
+        that is not finite and leaves the batch in `run_dir`.
         """
         sampler = _From(self.step, self.schedule.steps, batch)
         if workers:
             cv2.setNumThreads(1)  # before the workers fork: they are many, and OpenCV's threads do not survive it
         loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, drop_last=True)
         start = time.perf_counter()
-        for found in loader:
+        for found in _in_own_words(loader):
             ready = time.perf_counter()
             loss = self._train_step(found)
             seconds = time.perf_counter() - start
             self.seconds += seconds
             saved = self.step % self.save_every == 0 or self.step == self.schedule.steps
-            if saved and rank() == 0:
-                self._save()
             rate, waiting = world_size() * found.samples / seconds, (ready - start) / seconds
             progress = Progress(self.step, loss, rate, waiting, seconds, saved)
             if rank() == 0:
-                self._append_log(progress)
+                self._append_log(progress)  # before the state: what is too much of it a resumed run drops
+                if saved:
+                    self._save()
             yield progress
             start = time.perf_counter()
 
@@ -186,22 +192,26 @@ class Trainer(Generic[AnyBatch]):
             group["lr"] = self.schedule.lr(self.step) * group.get("lr_share", 1.0)
         loss = self.objective(self.network, found)
         value = float(mean_over_ranks(loss))
-        if not math.isfinite(value):
-            kept = self.run_dir / (f"bad_batch_{rank()}.pt" if world_size() > 1 else "bad_batch.pt")
-            torch.save(tuple(found), kept)
-            raise FloatingPointError(
-                f"the loss became {value} at step {self.step + 1}; the batch is in {kept}; lower train.lr_start"
-            )
+        self._check_finite(value, "loss", found)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.network)
-        if self.steps.clip_norm:
-            clip_grad_norm_(self.network.parameters(), self.steps.clip_norm)
+        norm = clip_grad_norm_(self.network.parameters(), self.steps.clip_norm or math.inf)
+        self._check_finite(float(norm), "gradient", found)
         self.optimizer.step()
         if self.mean is not None:
             self.mean.update_parameters(self.network)
         self.step += 1
         return value
+
+    def _check_finite(self, value: float, what: str, found: AnyBatch) -> None:
+        if math.isfinite(value):
+            return
+        kept = self.run_dir / (f"bad_batch_{rank()}.pt" if world_size() > 1 else "bad_batch.pt")
+        torch.save(tuple(found), kept)
+        raise FloatingPointError(
+            f"the {what} became {value} at step {self.step + 1}; the batch is in {kept}; lower train.lr_start"
+        )
 
     def _save(self) -> None:
         state = {
@@ -213,19 +223,28 @@ class Trainer(Generic[AnyBatch]):
         }
         if self.mean is not None:
             state["mean"] = self.mean.state_dict()
+        content = io.BytesIO()  # torch's own writer does not say that a disk is full
+        torch.save(state, content)
         part = self._state_path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self._state_path)
+        with _naming(self._state_path):
+            try:
+                part.write_bytes(content.getbuffer())
+                part.replace(self._state_path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
 
     def _resume(self) -> None:
         try:
             state = torch.load(self._state_path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict):
+                raise ValueError("it holds no state of a run")
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.mean is not None:
                 self.mean.load_state_dict(state["mean"])
             self.step = state["step"]
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(
                 f"cannot go on from {self._state_path} ({reason}); choose another folder, or delete it to start afresh"
@@ -246,14 +265,40 @@ class Trainer(Generic[AnyBatch]):
         header, *lines = self._log_path.read_text(encoding="utf-8").splitlines() or [_LOG_HEADER]
         whole = [line for line in lines if line.count(",") == _LOG_HEADER.count(",")]  # a kill may cut the last one
         kept = [line for line in whole if int(line.partition(",")[0]) <= self.step]
-        self._log_path.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
+        if kept != lines:
+            write_whole(self._log_path, "\n".join([header, *kept, ""]))
 
     def _append_log(self, progress: Progress) -> None:
         lr = self.schedule.lr(self.step - 1)
         new = not self._log_path.exists()
-        with self._log_path.open("a", encoding="utf-8") as file:
+        with _naming(self._log_path), self._log_path.open("a", encoding="utf-8") as file:
             if new:
                 file.write(_LOG_HEADER + "\n")
             file.write(
                 f"{progress.step},{progress.loss:.5f},{lr:.3g},{progress.pairs_per_s:.1f},{progress.waiting:.3f}\n"
             )
+
+
+def _in_own_words(batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
+    """Yield batches; what is wrong with one in a worker is said as it was there, without where the code stood."""
+    fetched = iter(batches)
+    while True:
+        try:
+            found = next(fetched)
+        except StopIteration:
+            return
+        except (ValueError, OSError) as error:
+            text = str(error).rstrip()
+            if not text.startswith("Caught "):
+                raise
+            raise ValueError(text.rpartition("\n")[2].partition(": ")[2]) from error
+        yield found
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an OSError name the file that could not be written; an error of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path} ({error}); what was saved before is kept") from error

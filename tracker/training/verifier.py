@@ -35,6 +35,7 @@ from tracker.verifier import object_region
 
 _FEWEST = 20  # tracks of several frames
 _HELD = 7  # one video in so many is kept for measuring
+_SIDE = 2  # videos at least to learn from, and to measure on: different things come from two
 _STILLS = 5000  # at most: views of one still differ by what was done to them alone
 _STILL_WEIGHT = 0.12  # of a still beside a track, for the same reason
 _FALSE_ACCEPTS = 0.01  # of pairs of different things: what the threshold of `same` admits
@@ -79,7 +80,8 @@ def train_verifier(weights: Path, data: Path, out: Path, recipe: Recipe, command
     """Train on `data/tracks.jsonl`, write the weights with the trained head to `out`, and yield lines of progress.
 
     weights: of a model, with an embedding head or without. One video in seven, by the hash of its name, is never
-    learned from: the figures that go into the file are of those. Raises ValueError for too few tracks.
+    learned from: the figures that go into the file are of those, see `held_tracks`. Raises ValueError for too few
+    tracks or videos.
     """
     began = time.perf_counter()
     loaded = checkpoint.load(weights)
@@ -90,10 +92,10 @@ def train_verifier(weights: Path, data: Path, out: Path, recipe: Recipe, command
     tracks = _chosen(read_tracks(index), recipe.seed)
     if sum(len(track.frames) > 1 for track in tracks) < _FEWEST:
         raise ValueError(f"{index} has fewer than {_FEWEST} tracks of several frames: too few to tell things apart")
+    held = held_tracks(tracks)
     yield f"{len(tracks)} tracks are shown to the network"
     localiser = build_localiser(TorchRuntime(network, config.fine_weight), replace(config, score=None))
     pooled = pool_views(localiser, tracks, recipe.seed)
-    held = np.array([is_held(track) for track in tracks])
     torch.manual_seed(recipe.seed)
     head = build_network(config).embedding
     assert isinstance(head, EmbeddingHead)
@@ -122,9 +124,27 @@ def _chosen(tracks: Sequence[ObjectTrack], seed: int) -> list[ObjectTrack]:
     return [track for track in tracks if len(track.frames) > 1] + [stills[at] for at in order]
 
 
-def is_held(track: ObjectTrack) -> bool:
-    """Return whether a track is kept for measuring: all of a video or none."""
-    return int(hashlib.sha256(track.video.encode()).hexdigest(), 16) % _HELD == 0
+def held_tracks(tracks: Sequence[ObjectTrack]) -> NDArray[np.bool_]:
+    """Return which tracks (N,) are kept for measuring: all of a video or none.
+
+    They are of the videos whose hash says so; where that leaves fewer than two to measure on, or to learn from, of a
+    seventh with the lowest hashes, two at least. Raises ValueError for fewer than four videos with tracks of several
+    frames.
+    """
+    moving = sorted({track.video for track in tracks if len(track.frames) > 1}, key=_hash)
+    if len(moving) < 2 * _SIDE:
+        raise ValueError(
+            f"tracks of several frames come from {len(moving)} videos; {2 * _SIDE} are needed, {_SIDE} to learn from"
+            f" and {_SIDE} to measure on"
+        )
+    held = {track.video for track in tracks if _hash(track.video) % _HELD == 0}
+    if not _SIDE <= len(held.intersection(moving)) <= len(moving) - _SIDE:
+        held = set(moving[: max(_SIDE, len(moving) // _HELD)])
+    return np.array([track.video in held for track in tracks])
+
+
+def _hash(video: str) -> int:
+    return int(hashlib.sha256(video.encode()).hexdigest(), 16)
 
 
 def pool_views(localiser: Localiser, tracks: Sequence[ObjectTrack], seed: int) -> PooledViews:
