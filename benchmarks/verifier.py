@@ -38,7 +38,7 @@ from tracker.geometry import Box, CropGeometry
 from tracker.localisers import Localiser
 from tracker.roc_plot import write_roc
 from tracker.runtime import Runtime
-from tracker.training.verifier import PooledViews, is_held, pool_views
+from tracker.training.verifier import PooledViews, held_tracks, pool_views
 from tracker.verification import (
     Floats,
     Interval,
@@ -222,12 +222,10 @@ def compare_vectors(
     return {name: compare(found, pairs) for name, found in vectors.items()}
 
 
-def held_tracks(data: Path) -> list[ObjectTrack]:
-    """Return the tracks of several frames that are kept for measuring. Raises ValueError for too few."""
-    tracks = [track for track in read_tracks(data / "tracks.jsonl") if is_held(track) and len(track.frames) > 1]
-    if len({track.video for track in tracks}) < 2:
-        raise ValueError(f"{data / 'tracks.jsonl'} has too few tracks of videos that are kept for measuring")
-    return tracks
+def kept_tracks(data: Path) -> list[ObjectTrack]:
+    """Return the tracks of several frames that are kept for measuring. Raises ValueError as `held_tracks` does."""
+    tracks = read_tracks(data / "tracks.jsonl")
+    return [track for track, held in zip(tracks, held_tracks(tracks), strict=True) if held and len(track.frames) > 1]
 
 
 def development_tracks(root: Path) -> list[ObjectTrack]:
@@ -267,7 +265,7 @@ def report(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     yield f"{machine()} The threshold of the model is {model.metrics.get(THRESHOLD, float('nan')):.3f}."
     yield ""
-    yield from section(HELD, held_tracks(args.data), model, args)
+    yield from section(HELD, kept_tracks(args.data), model, args)
     if args.dev:
         yield ""
         yield from section("Sequences that no part of the network saw", development_tracks(args.dev), model, args)

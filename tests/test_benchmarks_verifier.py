@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks import verifier as benchmark
-from benchmarks.verifier import Views, compare, draw_pairs, held_tracks, main, mean_vectors
+from benchmarks.verifier import Views, compare, draw_pairs, kept_tracks, main, mean_vectors
 from tests.verifiers import THRESHOLD, thing, write_weights
 from tracker.data.tracks import ObjectTrack, TrackFrame
-from tracker.training.verifier import PooledViews, is_held
+from tracker.training.verifier import PooledViews, held_tracks
 
 
 def tracks() -> list[ObjectTrack]:
@@ -68,10 +68,13 @@ def test_mean_features_are_unit_vectors_of_the_means() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Write tracks of four things each in three kept videos and in one that is not."""
-    held = [f"v{at}" for at in range(60) if is_held(ObjectTrack("", f"v{at}", "", ()))][:3]
+    """Write tracks of a thing each in three videos that are kept, and in three that are not."""
+    frame = TrackFrame(tmp_path / "none.png", (0.0, 0.0, 1.0, 1.0))
+    tracks = [ObjectTrack("", f"v{at}", "", (frame, frame)) for at in range(60)]
+    kinds = held_tracks(tracks)
+    videos = [tracks[at].video for kind in (True, False) for at in np.flatnonzero(kinds == kind)[:3]]
     lines = []
-    for number, video in enumerate([*held, next(f"v{at}" for at in range(60) if f"v{at}" not in held)]):
+    for number, video in enumerate(videos):
         for at in range(3):
             picture = np.full((120, 120, 3), 128, np.uint8)
             picture[30:70, 20 + 10 * at : 60 + 10 * at] = thing(number, 40)
@@ -83,7 +86,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_report_is_written(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(held_tracks(data)) == 3
+    assert len(kept_tracks(data)) == 3
     model = write_weights(data / "drawn.safetensors", {"verify_threshold": THRESHOLD})
     out, picture = data / "report.md", data / "roc.png"
     command = ["--data", str(data), "--model", str(model), "--runtime", "torch"]
@@ -107,4 +110,4 @@ def test_data_without_kept_videos_is_refused(data: Path, capsys: pytest.CaptureF
     assert "no threshold of its own" in capsys.readouterr().err
     (data / "tracks.jsonl").write_text((data / "tracks.jsonl").read_text().splitlines()[-1])
     assert main(["--data", str(data), "--model", model, "--runtime", "torch"]) == 2
-    assert "too few tracks of videos that are kept for measuring" in capsys.readouterr().err
+    assert "tracks of several frames come from 1 videos; 4 are needed" in capsys.readouterr().err
