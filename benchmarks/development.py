@@ -4,6 +4,7 @@
     python -m benchmarks.development --data DIR --peer nano --peer-files FOLDER
     python -m benchmarks.development --sequences FOLDER --model NAME_OR_FILE
 
+--camera grey, dark or noisy shows them through a worse camera (`benchmarks/cameras.py`).
 --data is a folder that holds OTB, UAV123_10fps and clips, each in OTB's layout; give it several times if they lie
 apart. --sequences is any other folder of sequences in that layout, pixels counted from 1, measured in their place.
 Scores are those of tracker/metrics.py: means over sequences, first frame counted, frames without the object not. AUROC
@@ -25,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cameras import CAMERAS, make_behind
 from benchmarks.peers import PEERS, make_peer
 from tracker.builder import load_tracker
 from tracker.data.otb import read_otb
@@ -127,6 +129,9 @@ def _parse(argv: Items[str] | None) -> argparse.Namespace:
     parser.add_argument("--runtime", default="torch", choices=["auto", "torch", "onnx", "openvino"])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--frames", type=int, help="only so many frames of each sequence")
+    parser.add_argument(
+        "--camera", choices=CAMERAS, help="show the videos in grey, in a quarter of the light, or noisy"
+    )
     parser.add_argument("--per-sequence", action="store_true")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     args = parser.parse_args(argv)
@@ -146,11 +151,13 @@ def main(argv: Items[str] | None = None) -> int:
         else:
             options = {"overrides": tuple(args.overrides), "runtime": args.runtime, "threads": 1}
             factory = partial(load_tracker, args.model, args.device, **options)
+        if args.camera:
+            factory = partial(make_behind, factory, args.camera)
         results = {name: measure(factory, sequences, args.workers) for name, sequences in sets.items()}
     except (ValueError, ChildProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    title = " ".join([args.peer or args.model, *args.overrides])
+    title = " ".join([args.peer or args.model, *args.overrides, *([args.camera] if args.camera else [])])
     Console().print(_table(title, results, args.per_sequence))
     if args.json:
         args.json.write_text(_as_json(args, results) + "\n", encoding="utf-8")

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import development
+from benchmarks.cameras import CAMERAS, make_behind
 from benchmarks.peers import OpenCVTracker, make_peer
 from tests.drawn_sequences import SquareTracker, StillTracker, draw, moving, write_otb
 from tracker.evaluation import read_frame
@@ -87,6 +88,49 @@ def test_any_folder_of_sequences_is_measured(data: Path, asked: list[object]) ->
     assert sets["OTB"]["success_auc"] == pytest.approx(20 / 21)
     with pytest.raises(SystemExit):
         development.main(["--sequences", str(data), "--data", str(data), *options])
+
+
+class SeenTracker(StillTracker):
+    """Keep what was seen."""
+
+    def init(self, frame: Frame, box: Box) -> None:
+        super().init(frame, box)
+        self.seen = [frame]
+
+    def update(self, frame: Frame) -> Prediction:
+        self.seen.append(frame)
+        return super().update(frame)
+
+
+def test_a_camera_shows_every_frame_in_its_way() -> None:
+    frame = np.full((60, 50, 3), (200, 120, 40), np.uint8)
+    for name in CAMERAS:
+        inner = SeenTracker()
+        tracker = make_behind(lambda inner=inner: inner, name)
+        tracker.init(frame, Box(20, 20, 8, 8))
+        tracker.update(frame)
+        first, second = inner.seen
+        tracker.init(frame, Box(20, 20, 8, 8))
+        assert np.array_equal(inner.seen[0], first)  # a run is as the one before
+        if name == "grey":
+            assert (first == first[0, 0, 0]).all()
+        elif name == "dark":
+            assert (first == (50, 30, 10)).all()
+        else:
+            assert 15 < first.astype(float).std(axis=(0, 1)).mean() < 22
+        assert np.array_equal(first, second) == (name != "noisy")
+
+
+def test_a_camera_is_measured_through(data: Path, asked: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = []
+
+    def behind(factory: Callable[[], Tracker], name: str) -> Tracker:
+        cameras.append(name)
+        return factory()
+
+    monkeypatch.setattr(development, "make_behind", behind)
+    measured(data, "--camera", "dark")
+    assert set(cameras) == {"dark"}
 
 
 def test_auroc_is_over_the_frames_of_the_set(data: Path, asked: list[object]) -> None:
