@@ -55,12 +55,12 @@ def train(config: Path, data: Place, out: Path, overrides: Sequence[str], option
     """Train on `data/tracks.jsonl`, or on shards, and yield a line of progress every few steps.
 
     With each saved state goes `out/weights.safetensors`, so a run that was stopped leaves a file that tracks, or, of a
-    model without a head, one to start others from; what
-    tracks best by `options.validation` is kept beside it, see `watch.Watch`. A run goes on from its state in `out`,
-    which must be of this configuration and these data; a finished one keeps its files as they are. Where there is no
-    state it starts from the weight file `options.init`: at that file's step if it comes from an unfinished run of this
-    configuration, on these data and in as many processes, else at the first. In several processes, see `distributed`,
-    the first alone writes. Raises ValueError for what does not fit.
+    model without a head, one to start others from; what tracks best by `options.validation` is kept beside it, see
+    `watch.Watch`. A run goes on from its state in `out`, which must be of this configuration and these data; a finished
+    one keeps its files as they are. Where there is no state it starts from the weight file `options.init`: at that
+    file's step if it comes from an unfinished run of this configuration, on these data and in as many processes, else
+    at the first. In several processes, see `distributed`, the first alone writes. Raises ValueError for what does not
+    fit.
     """
     torch.set_num_threads(options.threads)
     chosen, settings = _read(config, overrides)
