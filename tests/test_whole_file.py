@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tracker.whole_file import refuse_source
+from tracker.whole_file import refuse_source, write_whole
 
 
 def test_source_is_refused_under_each_of_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +21,24 @@ def test_other_files_and_urls_are_not_refused(tmp_path: Path) -> None:
     for source, output in (("a.mp4", "b.mp4"), ("a.mp4", "new.mp4"), ("none.mp4", "none.mp4")):
         refuse_source(str(tmp_path / source), tmp_path / output)
     refuse_source("https://host/a.mp4", tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("content", ["text", b"bytes"])
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, content: str | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.txt"
+    write_whole(path, "before")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match=r"cannot write .*file\.txt: No space left on device$"):
+            write_whole(path, content)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+    write_whole(path, content)
+    assert path.read_text() == (content if isinstance(content, str) else content.decode())

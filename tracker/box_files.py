@@ -13,12 +13,12 @@ lost    1 where the tracker is lost, else 0 (JSON: true, false)
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from tracker.interface import Prediction
+from tracker.whole_file import naming
 
 COLUMNS = ("frame", "time", "target", "x", "y", "w", "h", "score", "lost")
 
@@ -38,12 +38,12 @@ class BoxWriter:
         self._format, self._yes_no = (_json_line, ("true", "false")) if suffix == ".jsonl" else (_csv_line, ("1", "0"))
         self._head = _csv_line(COLUMNS) if suffix == ".csv" else ""
         self._size = -1  # bytes of whole rows; below 0 nothing was written
-        with _naming(path):
+        with naming(path):
             self._file = path.open("ab", buffering=0)
 
     def write(self, frame_index: int, seconds: float, predictions: Sequence[Prediction]) -> None:
         """Append the predictions of one frame, all or none. Raises OSError, for example when the disk is full."""
-        with _naming(self.path):
+        with naming(self.path):
             rows = []
             if self._size < 0:
                 self._cut(0)
@@ -72,7 +72,7 @@ class BoxWriter:
 
     def close(self) -> None:
         """Close the file, and remove one that is empty."""
-        with _naming(self.path):
+        with naming(self.path):
             self._file.close()
             if self._size < 0 and self.path.is_file() and not self.path.stat().st_size:
                 self.path.unlink()
@@ -94,12 +94,3 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 def _json_line(cells: Sequence[str]) -> str:
     return "{" + ", ".join(f'"{name}": {cell}' for name, cell in zip(COLUMNS, cells, strict=True)) + "}\n"
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn an OSError into one that names the file on one line."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from tracker.whole_file import write_whole
 from tracker.zoo import WEIGHT_FORMAT
 
 
@@ -37,14 +38,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }
     meta["sha256"] = _digest(checkpoint.tensors, meta)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     content = to_bytes({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, metadata=meta)
-    try:
-        part.write_bytes(content)  # safetensors' own writer makes a file that nobody else may read
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(f"cannot write the weight file {path} ({error})") from error
+    write_whole(path, content)  # safetensors' own writer makes a file that nobody else may read
 
 
 def load(path: Path) -> Checkpoint:

@@ -1,14 +1,32 @@
 """Write files so that nothing else is lost: in one step, and never in the place of what is read."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text: who reads sees the old file or the new one, also where this process is killed."""
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn an OSError into one that names the file that could not be written, on one line."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, content: str | bytes | memoryview) -> None:
+    """Write a text or bytes: who reads sees the old file or the new one, also where this process is killed.
+
+    Raises OSError naming a file that cannot be written; what was there is kept.
+    """
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with naming(path):
+        try:
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def refuse_source(source: str, output: Path) -> None:

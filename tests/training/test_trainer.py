@@ -251,7 +251,7 @@ def test_full_disk_is_said_and_leaves_the_state_before(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match=r"cannot write .*state.pt \(.*No space left on device\)"):
+    with pytest.raises(OSError, match=r"cannot write .*state.pt: .*No space left on device"):
         losses(make_trainer(tmp_path))
     assert (tmp_path / "state.pt").read_bytes() == before
     assert not (tmp_path / "state.part").exists()

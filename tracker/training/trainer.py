@@ -6,7 +6,6 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
@@ -19,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.training.distributed import average_gradients, check_same_everywhere, mean_over_ranks, rank, world_size
-from tracker.whole_file import write_whole
+from tracker.whole_file import naming, write_whole
 
 STATE = "state.pt"
 
@@ -225,14 +224,7 @@ class Trainer(Generic[AnyBatch]):
             state["mean"] = self.mean.state_dict()
         content = io.BytesIO()  # torch's own writer does not say that a disk is full
         torch.save(state, content)
-        part = self._state_path.with_suffix(".part")
-        with _naming(self._state_path):
-            try:
-                part.write_bytes(content.getbuffer())
-                part.replace(self._state_path)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+        write_whole(self._state_path, content.getbuffer())
 
     def _resume(self) -> None:
         try:
@@ -271,7 +263,7 @@ class Trainer(Generic[AnyBatch]):
     def _append_log(self, progress: Progress) -> None:
         lr = self.schedule.lr(self.step - 1)
         new = not self._log_path.exists()
-        with _naming(self._log_path), self._log_path.open("a", encoding="utf-8") as file:
+        with naming(self._log_path), self._log_path.open("a", encoding="utf-8") as file:
             if new:
                 file.write(_LOG_HEADER + "\n")
             file.write(
@@ -293,12 +285,3 @@ def _in_own_words(batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
                 raise
             raise ValueError(text.rpartition("\n")[2].partition(": ")[2]) from error
         yield found
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let an OSError name the file that could not be written; an error of a full disk does not."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"cannot write {path} ({error}); what was saved before is kept") from error
