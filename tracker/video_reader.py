@@ -111,7 +111,7 @@ def _decoded(
             count += len(images)
             yield from images
     except av.FFmpegError as error:
-        held = stream.decode(None)  # the frames that the decoder still holds
+        held = _held(stream)
         count += len(held)
         yield from held
         # FFmpeg calls it an input/output error when a server hangs up that never said how much it would send.
@@ -121,6 +121,14 @@ def _decoded(
     finally:
         if skipped:
             log.warning("%s: %d packets that could not be decoded were skipped", source, skipped)
+
+
+def _held(stream: av.VideoStream) -> list[av.VideoFrame]:
+    """Return the frames that the decoder still holds."""
+    try:
+        return list(stream.decode(None))
+    except av.FFmpegError:
+        return []
 
 
 def _picture(image: av.VideoFrame) -> RgbImage:

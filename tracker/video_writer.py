@@ -43,7 +43,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, fps: float, size_hw: tuple[int, int], longest_gap_s: float = 1.0) -> None:
-        """Create the file; of a source whose clock stands for nothing, gaps longer than that are closed.
+        """Create the file. Longer gaps between two frames are closed: a live source goes on while a window pauses.
 
         Raises ValueError for an unknown extension, OSError where it cannot be written.
         """
