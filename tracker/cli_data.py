@@ -240,12 +240,11 @@ def _hold(source: str, start: int, end: int | None) -> "tuple[JpegFrames, float 
 
 def _check_preview(source: str, preview: Path) -> None:
     from tracker.video_writer import encoder_for
-    from tracker.whole_file import refuse_source
+    from tracker.whole_file import check_folder, refuse_source
 
     refuse_source(source, preview)
     encoder_for(preview)
-    if not preview.parent.is_dir():
-        raise ValueError(f"cannot write {preview}: there is no folder {preview.parent}")
+    check_folder(preview)
 
 
 def _parse_keys(texts: list[str]) -> dict[int, "Box"]:

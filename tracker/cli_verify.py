@@ -128,11 +128,11 @@ def index_command(
     Ctrl-C stops early; the same command goes on from there.
     """
     from tracker.picture_index import PictureIndex, check_model, find_pictures, probe_vectors, read_index, write_index
+    from tracker.whole_file import check_folder
     from tracker.zoo import DEFAULT_MODEL
 
     pictures = find_pictures(folder)
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"cannot write {out}: there is no folder {out.absolute().parent}")
+    check_folder(out)
     known = read_index(out) if out.exists() else None
     verifier = _load(model, device, runtime, threads)
     if known is not None:

@@ -128,8 +128,9 @@ def open_frames(source: str | Path | int, start: int = 0, end: int | None = None
 
 def _open_reader(source: str | Path | int) -> Reader:
     text = str(source)
-    named = not isinstance(source, int) and len(text) > 1 and Path(text).exists()  # a folder may be called 2026
-    if re.fullmatch(r"-?\d+", text) and not named:
+    if re.fullmatch(r"-?\d+", text) and (
+        isinstance(source, int) or len(text) == 1 or not Path(text).exists()  # a folder may be called 2026
+    ):
         return _open_webcam(int(text))
     if "://" in text:
         return open_video(text, is_url=True)

@@ -29,6 +29,13 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
             raise
 
 
+def check_folder(output: Path) -> None:
+    """Raise ValueError where the folder that an output is to lie in is not there."""
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"cannot write {output}: there is no folder {folder}")
+
+
 def refuse_source(source: str, output: Path) -> None:
     """Raise ValueError where an output is the file that is read; a link to it is the same file."""
     same = False
