@@ -1,4 +1,4 @@
-"""Show a tracker the same videos through a worse camera: in grey, in a quarter of the light, or with noise."""
+"""Show a tracker the same videos through a worse camera: in grey, dark, noisy, or with a third of the pixels."""
 
 import numpy as np
 
@@ -7,7 +7,12 @@ from tracker.evaluation import TrackerFactory
 from tracker.geometry import Box
 from tracker.interface import Frame, Prediction, Tracker
 
-CAMERAS = {"grey": Camera(1.0, 0.0, 0.0), "dark": Camera(0.0, 2.0, 0.0), "noisy": Camera(0.0, 0.0, 20.0)}
+CAMERAS = {
+    "grey": Camera(grey=1.0),
+    "dark": Camera(dark=2.0),
+    "noisy": Camera(noise=20.0),
+    "coarse": Camera(coarse=1.5),  # of 640x480, what 226x170 show
+}
 
 
 class BehindCamera:

@@ -4,7 +4,7 @@
     python -m benchmarks.development --data DIR --peer nano --peer-files FOLDER
     python -m benchmarks.development --sequences FOLDER --model NAME_OR_FILE
 
---camera grey, dark or noisy shows them through a worse camera (`benchmarks/cameras.py`).
+--camera grey, dark, noisy or coarse shows them through a worse camera (`benchmarks/cameras.py`).
 --data is a folder that holds OTB, UAV123_10fps and clips, each in OTB's layout; give it several times if they lie
 apart. --sequences is any other folder of sequences in that layout, pixels counted from 1, measured in their place.
 Scores are those of tracker/metrics.py: means over sequences, first frame counted, frames without the object not. AUROC
@@ -130,7 +130,7 @@ def _parse(argv: Items[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--frames", type=int, help="only so many frames of each sequence")
     parser.add_argument(
-        "--camera", choices=CAMERAS, help="show the videos in grey, in a quarter of the light, or noisy"
+        "--camera", choices=CAMERAS, help="show the videos in grey, in a quarter of the light, noisy, or coarse"
     )
     parser.add_argument("--per-sequence", action="store_true")
     parser.add_argument("--json", type=Path, help="write all figures to this file")

@@ -171,6 +171,7 @@ class DataConfig:
     camera_grey: float = 0.0
     camera_dark: float = 0.0
     camera_noise: float = 0.0
+    camera_coarse: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,31 +207,54 @@ def test_each_of_a_cameras_faults_has_its_own_chance() -> None:
         return [draw_camera(rng, chances) for _ in range(400)]
 
     for at, field in enumerate(Camera._fields):
-        cameras = drawn(Camera(0.0, 0.0, 0.0)._replace(**{field: 0.3}))
+        cameras = drawn(Camera(**{field: 0.3}))
         assert all(value == 0 for camera in cameras for other, value in enumerate(camera) if other != at)
         assert 0.2 < np.mean([camera[at] > 0 for camera in cameras]) < 0.4
-    assert {camera.grey for camera in drawn(Camera(0.5, 0.0, 0.0))} == {0.0, 1.0}
-    halved = [camera.dark for camera in drawn(Camera(0.0, 1.0, 0.0))]
+    assert {camera.grey for camera in drawn(Camera(grey=0.5))} == {0.0, 1.0}
+    halved = [camera.dark for camera in drawn(Camera(dark=1.0))]
     assert 0 <= min(halved) < 0.1 and 2.4 < max(halved) <= 2.5
 
 
 def test_no_chance_draws_nothing() -> None:
     rng = np.random.default_rng(0)
-    assert draw_camera(rng, Camera(0.0, 0.0, 0.0)) == Camera(0.0, 0.0, 0.0)
+    assert draw_camera(rng, Camera()) == Camera()
     assert rng.random() == np.random.default_rng(0).random()
     crop = noise()
-    assert taken_by(crop, rng, Camera(0.0, 0.0, 0.0)) is crop
+    assert taken_by(crop, rng, Camera()) is crop
 
 
 def test_a_camera_halves_the_light_and_adds_its_noise() -> None:
     plain = np.full((90, 80, 3), (200, 120, 40), np.uint8)
     rng = np.random.default_rng(0)
-    assert (taken_by(plain, rng, Camera(0.0, 1.0, 0.0)) == (100, 60, 20)).all()
-    grey = taken_by(plain, rng, Camera(1.0, 0.0, 0.0))
+    assert (taken_by(plain, rng, Camera(dark=1.0)) == (100, 60, 20)).all()
+    grey = taken_by(plain, rng, Camera(grey=1.0))
     assert (grey == grey[0, 0, 0]).all()
-    grainy = taken_by(plain, rng, Camera(0.0, 0.0, 10.0)).astype(float) - plain
+    grainy = taken_by(plain, rng, Camera(noise=10.0)).astype(float) - plain
     assert grainy.shape == plain.shape and np.abs(grainy.mean(axis=(0, 1))).max() < 0.5
     assert grainy.std(axis=(0, 1)) == pytest.approx(np.full(3, 10.0), rel=0.05)
-    both = taken_by(plain, rng, Camera(1.0, 0.0, 10.0))
+    both = taken_by(plain, rng, Camera(grey=1.0, noise=10.0))
     assert (both[..., 0] == both[..., 1]).all() and (both[..., 0] == both[..., 2]).all()  # the noise of one sensor
-    assert not np.array_equal(both, taken_by(plain, rng, Camera(1.0, 0.0, 10.0)))
+    assert not np.array_equal(both, taken_by(plain, rng, Camera(grey=1.0, noise=10.0)))
+
+
+def test_a_coarse_camera_has_few_pixels_and_their_noise() -> None:
+    crop = noise()
+    rng = np.random.default_rng(0)
+    coarse = taken_by(crop, rng, Camera(coarse=1.0))
+    assert coarse.shape == crop.shape and coarse.dtype == np.uint8
+    middle = np.s_[4:-4, 4:-4]
+    few = crop.reshape(crop.shape[0] // 2, 2, crop.shape[1] // 2, 2, 3).mean(axis=(1, 3))
+    again = coarse.reshape(*few.shape[:1], 2, few.shape[1], 2, 3).mean(axis=(1, 3))
+    # Each pixel of four is as it was but for its neighbours, which enlarging mixes in.
+    assert np.corrcoef(few[middle].ravel(), again[middle].ravel())[0, 1] > 0.9
+    plain = np.full((96, 80, 3), 128, np.uint8)
+    assert (taken_by(plain, rng, Camera(coarse=1.6)) == plain).all()
+    grain = taken_by(plain, rng, Camera(noise=20.0, coarse=1.5)).astype(float)
+    fine = taken_by(plain, rng, Camera(noise=20.0)).astype(float)
+    likeness = [np.corrcoef(taken[:, 1:].ravel(), taken[:, :-1].ravel())[0, 1] for taken in (grain, fine)]
+    assert likeness[0] > 0.6 and abs(likeness[1]) < 0.05  # of a pixel and the next one
+
+
+def test_a_coarse_crop_of_any_size_stays_a_crop() -> None:
+    for shape in ((1, 1, 3), (2, 7, 3), (129, 129, 3)):
+        assert taken_by(np.full(shape, 9, np.uint8), np.random.default_rng(0), Camera(coarse=1.6)).shape == shape

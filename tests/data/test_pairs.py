@@ -330,12 +330,12 @@ def test_each_augmentation_has_its_chance(tmp_path: Path) -> None:
 def test_a_camera_shows_template_and_searches_alike(tmp_path: Path) -> None:
     tracks = [make_track(tmp_path, colour, 4, video=name) for colour, name in NAMES.items()]
     greys = []
-    for item in PairDataset(tracks, {}, replace(RICH, camera=Camera(0.4, 0.0, 0.0), grey_chance=0.0), 0, 60):
+    for item in PairDataset(tracks, {}, replace(RICH, camera=Camera(grey=0.4), grey_chance=0.0), 0, 60):
         kinds = {bool((crop == crop[:1]).all()) for crop in (item.template, *item.searches)}
         assert len(kinds) == 1
         greys.append(kinds.pop())
     darks = []
-    for item in PairDataset(tracks, {}, replace(PLAIN, camera=Camera(0.0, 0.4, 0.0)), 0, 60):
+    for item in PairDataset(tracks, {}, replace(PLAIN, camera=Camera(dark=0.4)), 0, 60):
         brightest = [int(crop.max()) for crop in (item.template, *item.searches)]
         assert max(brightest) - min(brightest) < 5
         darks.append(brightest[0] < 210)

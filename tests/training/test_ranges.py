@@ -46,6 +46,7 @@ def test_encoders_that_ship_are_in_range(path: Path) -> None:
         ("train.data.max_gap=-1", "train.data.max_gap must not be negative, got -1"),
         ("train.data.negative_share=2", "train.data.negative_share must be 0 to 1, got 2.0"),
         ("train.data.camera_dark=-0.1", "train.data.camera_dark must be 0 to 1, got -0.1"),
+        ("train.data.camera_coarse=1.5", "train.data.camera_coarse must be 0 to 1, got 1.5"),
         ("train.data.weights.videos=nan", "train.data.weights.videos must not be negative, got nan"),
         ("train.data.weights={''=-1.0}", "train.data.weights.'' must not be negative, got -1.0"),
     ],

@@ -24,38 +24,49 @@ class Camera(NamedTuple):
     As chances, in [0, 1], see `draw_camera`; as drawn, see `taken_by`.
     """
 
-    grey: float
-    dark: float
-    noise: float
+    grey: float = 0.0
+    dark: float = 0.0
+    noise: float = 0.0
+    coarse: float = 0.0
 
 
 _DARKEST = 2.5  # times that the light is halved at most
 _NOISIEST = 24.0  # standard deviation, of 255
+_COARSEST = 1.6  # times that the pixels double in width at most
 
 
 def draw_camera(rng: Generator, chances: Camera) -> Camera:
-    """Return a camera: grey or not (1 or 0), how many times the light is halved, and the noise's standard deviation.
+    """Return a camera: grey or not (1 or 0), and how strong each of its other faults is.
 
-    A chance of 0 draws nothing: who uses none of them sees what was seen without a camera.
+    These are how many times the light is halved, the noise's standard deviation, and how many times the pixels double
+    in width. A chance of 0 draws nothing: who uses none of them sees what was seen without a camera.
     """
-    dark, noise = (
-        most * float(rng.random()) if chance and rng.random() < chance else 0.0
-        for chance, most in ((chances.dark, _DARKEST), (chances.noise, _NOISIEST))
-    )
-    return Camera(float(chances.grey > 0 and rng.random() < chances.grey), dark, noise)
+    dark, noise = _strength(rng, chances.dark, _DARKEST), _strength(rng, chances.noise, _NOISIEST)
+    grey = float(chances.grey > 0 and rng.random() < chances.grey)
+    return Camera(grey, dark, noise, _strength(rng, chances.coarse, _COARSEST))
+
+
+def _strength(rng: Generator, chance: float, most: float) -> float:
+    return most * float(rng.random()) if chance and rng.random() < chance else 0.0
 
 
 def taken_by(crop: Crop, rng: Generator, camera: Camera) -> Crop:
-    """Return the crop as a camera shows it; the noise of each crop is its own."""
+    """Return the crop as a camera shows it; the noise of each crop is its own, and as coarse as its pixels."""
     if camera.grey:
         crop = to_grey(crop)
-    if not camera.dark and not camera.noise:
+    if not camera.dark and not camera.noise and not camera.coarse:
         return crop
+    height, width = crop.shape[:2]
+    if camera.coarse:
+        share = 0.5**camera.coarse
+        few = max(round(width * share), 1), max(round(height * share), 1)
+        crop = cv2.resize(crop, few, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     shown = crop * np.float32(0.5**camera.dark)
     if camera.noise:
         grain = rng.standard_normal((*crop.shape[:2], 1 if camera.grey else 3), np.float32)
         shown = shown + np.float32(camera.noise * 0.5 ** (camera.dark / 2)) * grain
-    return np.asarray(np.rint(shown).clip(0, 255), np.uint8)
+    taken = np.asarray(np.rint(shown).clip(0, 255), np.uint8)
+    return cv2.resize(taken, (width, height)) if camera.coarse else taken  # type: ignore[return-value]
 
 
 def jitter_colour(crop: Crop, rng: Generator, strength: float) -> Crop:

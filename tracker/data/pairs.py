@@ -48,7 +48,7 @@ class PairConfig:
     max_stretch: float  # largest factor on the search's width, and its inverse on the height
     distractor_chance: float  # of another object pasted beside or over the one in the search
     background_chance: float  # of another picture around the search's, where the crop reaches out of it
-    camera: Camera = Camera(0.0, 0.0, 0.0)  # chances that template and searches are all grey, dark or noisy
+    camera: Camera = Camera()  # chances that template and searches are all grey, dark, noisy or coarse
 
 
 class Pairs(NamedTuple):

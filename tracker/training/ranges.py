@@ -38,7 +38,7 @@ _TRAINING = {
     **_each(_NOT_BELOW_0, "train.data", "max_gap max_shift template_shift"),
     **_each(_SHARE, "train.data", "still_share negative_share same_class_share colour grey_chance blur_chance"),
     **_each(_SHARE, "train.data", "cover_chance distractor_chance background_chance"),
-    **_each(_SHARE, "train.data", "camera_grey camera_dark camera_noise"),
+    **_each(_SHARE, "train.data", "camera_grey camera_dark camera_noise camera_coarse"),
 }
 _CROP = {"crop.template_size": _FROM_1, "crop.context": _NOT_BELOW_0}
 _ENCODER = {

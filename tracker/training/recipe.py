@@ -156,5 +156,5 @@ def pair_config(config: Config, train: TrainConfig) -> PairConfig:
         max_stretch=data.max_stretch,
         distractor_chance=data.distractor_chance,
         background_chance=data.background_chance,
-        camera=Camera(data.camera_grey, data.camera_dark, data.camera_noise),
+        camera=Camera(data.camera_grey, data.camera_dark, data.camera_noise, data.camera_coarse),
     )
