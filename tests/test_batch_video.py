@@ -117,4 +117,4 @@ def test_a_video_that_was_cut_off_is_told(tmp_path: Path) -> None:
     assert run(tmp_path / "out", whole, box).error == ""
     outcome = run(tmp_path / "out", cut, box)
     assert outcome.done and 5 < outcome.frames < 35
-    assert outcome.error == f"it ends after {outcome.frames} frames, where its header promises 40"
+    assert outcome.error == f"{cut} ends after {outcome.frames} frames, where its header promises 40"

@@ -297,7 +297,9 @@ def test_damaged_image_on_the_way_leaves_complete_files(
     assert "frames   7" in output.out
 
 
-def test_source_that_was_cut_off_is_told(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_source_that_was_cut_off_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
     rng = np.random.default_rng(0)
     with VideoWriter(whole, 25, (96, 128)) as writer:
@@ -307,11 +309,12 @@ def test_source_that_was_cut_off_is_told(clip: Path, tmp_path: Path, capsys: pyt
     cut.write_bytes(content[: len(content) // 2])
     for source, options in ((whole, []), (cut, ["--end", "20"])):
         assert main(["track", str(source), "--init", RED_AT_0, "-q", *options]) == 0
-        assert capsys.readouterr().err == ""
-    assert main(["track", str(cut), "--init", RED_AT_0, "-q"]) == 0
-    out, err = capsys.readouterr()
-    frames = out.split()[1].strip(",")
-    assert err == f"siamtrack: {cut} ends after {frames} frames, where its header promises 200\n"
+        assert capsys.readouterr().err == "" and not caplog.messages
+    for start in (0, 20):
+        caplog.clear()
+        assert main(["track", str(cut), "--init", RED_AT_0, "-q", "--start", str(start)]) == 0
+        frames = start + int(capsys.readouterr().out.split()[1].strip(","))
+        assert caplog.messages == [f"{cut} ends after {frames} frames, where its header promises 200"]
 
 
 def test_refused_command_leaves_the_boxes_of_before(clip: Path, tmp_path: Path) -> None:

@@ -20,10 +20,8 @@ from tracker.interface import Frame, Prediction
 from tracker.loop import AnyTracker, track_many
 from tracker.manifest import VideoJob
 from tracker.tally import Tally
-from tracker.video_reader import DEFAULT_FPS, cut_off
+from tracker.video_reader import DEFAULT_FPS
 from tracker.video_writer import FILE_GAP_S, VideoWriter
-
-_log = logging.getLogger(__name__)
 
 PART = ".part-"  # begins the names of folders with what is not whole yet
 
@@ -104,8 +102,6 @@ class VideoWorker(Generic[AnyTracker]):
                     path, size_hw = folder / f"{job.name}.mp4", (frame.shape[0], frame.shape[1])
                     video = files.enter_context(VideoWriter(path, frames.fps or DEFAULT_FPS, size_hw, FILE_GAP_S))
                 video.write(draw_predictions(frame, predictions, frames.index), frames.time)
-            if cut_off(tally.frames, frames.frame_count):
-                _log.warning("it ends after %d frames, where its header promises %d", tally.frames, frames.frame_count)
 
 
 def _one_line(texts: Sequence[str]) -> str:

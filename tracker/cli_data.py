@@ -1,9 +1,9 @@
 """`siamtrack data ...`: look after training data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
     from tracker.annotation import JpegFrames, Proposal
     from tracker.data.check import Findings
     from tracker.data.shard_check import ShardFindings
+    from tracker.frames import Frames
     from tracker.geometry import Box
+    from tracker.interface import Frame
 
 _LISTED = 20  # problems that are printed one by one
 _REPORT_EVERY = 100  # tracks
@@ -198,7 +200,8 @@ def annotate_command(
     boxes = _parse_keys(keys)
     if preview is not None:
         _check_preview(source, preview)
-    frames, fps = _hold(source, start, end)
+    held = _hold(source, start, end)
+    frames = held.frames
     _check_keys(boxes, start, start + len(frames))
     video = video_of(source, out)
     proposals = propose(load_tracker(model, device), frames, {at - start: box for at, box in boxes.items()})
@@ -209,7 +212,7 @@ def annotate_command(
     typer.echo(f"{count} frames kept of {len(asked)} to choose from, of {len(frames)} in all; the track is in {index}")
     _ask_for_keys(proposals, start, start + len(frames))
     if preview is not None:
-        _write_preview(preview, frames, proposals, start, fps)
+        _write_preview(preview, held, proposals, start)
         typer.echo(f"the boxes are drawn in {preview}")
     return 0
 
@@ -227,15 +230,29 @@ def _ask_for_keys(proposals: "list[Proposal]", start: int, end: int) -> None:
         typer.echo(f"lost at frame {lost}: add a --key after it if the object is still there")
 
 
-def _hold(source: str, start: int, end: int | None) -> "tuple[JpegFrames, float | None]":
-    """Return the frames of a source, in memory, and its rate."""
+class _Held(NamedTuple):
+    """Hold the frames of a source, in memory, the time of each, seconds, and the source's rate."""
+
+    frames: "JpegFrames"
+    times: list[float]
+    fps: float | None
+
+
+def _hold(source: str, start: int, end: int | None) -> _Held:
     from tracker.annotation import JpegFrames
     from tracker.frames import open_frames
 
     with open_frames(source, start, end) as opened:
         if opened.live:
             raise ValueError(f"{source} is live; record it first, and annotate the file")
-        return JpegFrames(opened), opened.fps
+        times: list[float] = []
+        return _Held(JpegFrames(_noting_times(opened, times)), times, opened.fps)
+
+
+def _noting_times(opened: "Frames", times: list[float]) -> "Iterator[Frame]":
+    for frame in opened:
+        times.append(opened.time)
+        yield frame
 
 
 def _check_preview(source: str, preview: Path) -> None:
@@ -271,19 +288,16 @@ def _parse_key(text: str) -> tuple[int, "Box"]:
         raise ValueError(f"--key must be N:X,Y,W,H, frame and pixels, such as 30:120,80,64,48, got {text!r}") from None
 
 
-def _write_preview(
-    path: Path, frames: "JpegFrames", proposals: "list[Proposal]", start: int, fps: float | None
-) -> None:
+def _write_preview(path: Path, held: _Held, proposals: "list[Proposal]", start: int) -> None:
     from tracker.draw import draw_predictions
     from tracker.interface import Prediction
     from tracker.video_reader import DEFAULT_FPS
-    from tracker.video_writer import VideoWriter
+    from tracker.video_writer import FILE_GAP_S, VideoWriter
 
-    rate = fps or DEFAULT_FPS
-    height, width = frames[0].shape[:2]
     by_frame = {proposal.frame: proposal for proposal in proposals}
-    with VideoWriter(path, rate, (height, width)) as video:
-        for at in range(len(frames)):
+    height, width = held.frames[0].shape[:2]
+    with VideoWriter(path, held.fps or DEFAULT_FPS, (height, width), FILE_GAP_S) as video:
+        for at, seconds in enumerate(held.times):
             found = by_frame.get(at)
             shown = [Prediction(found.box, found.trust, not found.kept)] if found else []
-            video.write(draw_predictions(frames[at], shown, start + at), at / rate)
+            video.write(draw_predictions(held.frames[at], shown, start + at), seconds)

@@ -242,8 +242,6 @@ def _follow(
                         status = 3
                         print(f"siamtrack: lost in frame {reader.index}; the files end here", file=sys.stderr)
                         break
-                else:
-                    _warn_of_cut(options.source, tally.frames, expected)
         except KeyboardInterrupt:
             status = 130
             print("siamtrack: stopped early; the files end here", file=sys.stderr)
@@ -252,13 +250,6 @@ def _follow(
             print(f"siamtrack: error: {error}", file=sys.stderr)
         _print_summary(options, tally, reader.dropped, meter.latency())
     return status
-
-
-def _warn_of_cut(source: str, frames: int, promised: int | None) -> None:
-    from tracker.video_reader import cut_off
-
-    if cut_off(frames, promised):
-        print(f"siamtrack: {source} ends after {frames} frames, where its header promises {promised}", file=sys.stderr)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.file_names import natural_order
-from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, open_video
+from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, cut_off, open_video
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Frames:
     (0-based in the source) and `time` (seconds since the first frame of the source) are those of the frame given last.
 
     Iterating raises ValueError for a frame that cannot be decoded or a `start` beyond the end, TimeoutError for a
-    stream that stalls and OSError for one that breaks off.
+    stream that stalls and OSError for one that breaks off. A file that ends before its header says is warned of.
     """
 
     def __init__(self, reader: Reader, start: int, end: int | None) -> None:
@@ -86,6 +86,9 @@ class Frames:
             raise ValueError(f"{reader.name} has no frame that can be decoded")
         if seen <= start:
             raise ValueError(f"start {start} is beyond the end of {reader.name}, which has {seen} frames")
+        if (end is None or seen < end) and cut_off(seen, reader.frame_count):
+            message = "%s ends after %d frames, where its header promises %d"
+            log.warning(message, reader.name, seen, reader.frame_count)
 
     def __iter__(self) -> Iterator[RgbImage]:
         """Return the iterator itself: a source is read once."""
