@@ -217,6 +217,15 @@ def test_scores_that_are_not_finite_are_an_error(value: float) -> None:
         best_proposal(proposals({(2, 7): value}), SIZE, RPN)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("scale", [0, 1, 2])
+def test_responses_that_are_not_finite_are_an_error(value: float, scale: int) -> None:
+    responses = np.stack([peak(0, 0)] * 3)
+    responses[scale, 3, 4] = value
+    with pytest.raises(ValueError, match="the features are not finite"):
+        ResponsePyramid(CONFIG, STRIDE).decode(responses, SIZE)
+
+
 def test_size_follows_by_smoothing_times_score() -> None:
     shown = proposals({(4, 4): 0.5}, {(4, 4): (70.0, 50.0)})
     found = best_proposal(shown, SIZE, replace(RPN, size_smoothing=0.4))

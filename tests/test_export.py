@@ -68,7 +68,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     network, text = fresh(request.param)
     folder = tmp_path_factory.mktemp("graphs") / request.param
     exported = export(network, text, folder, {"from": "a test"}, {"verify_threshold": 0.5})
-    return TorchRuntime(network, exported.fine_weight, "fine" in kept(exported)), folder
+    return TorchRuntime(network, "fine" in kept(exported)), folder
 
 
 def engine_of(name: str, folder: Path, exported: Exported) -> GraphRuntime:
@@ -110,7 +110,7 @@ def test_graphs_in_the_form_of_openvino_see_what_torch_sees(pair: tuple[TorchRun
 def test_programs_see_what_torch_sees(model: str, tmp_path: Path) -> None:
     network, text = fresh(model)
     exported = export(network, text, tmp_path, {"from": "a test"}, {}, kind="torch")
-    assert_sees(TorchRuntime(network, exported.fine_weight, "fine" in kept(exported)), tmp_path, "torch")
+    assert_sees(TorchRuntime(network, "fine" in kept(exported)), tmp_path, "torch")
     for graph in exported.outputs:
         with zipfile.ZipFile(exported.path(tmp_path, graph)) as program:
             assert not any(b".py" in program.read(part) for part in program.namelist())  # of this machine

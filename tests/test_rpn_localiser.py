@@ -335,7 +335,7 @@ def test_heads_box_is_corrected_by_what_is_learned_online(
     for share in (0.5, 1.0):
         corrects = replace(box_config.box, share=share, stretch_trust=1.0)
         localiser = RPNLocaliser(
-            TorchRuntime(fresh.runtime.network, CONFIG.fine_weight, hands_fine=True),
+            TorchRuntime(fresh.runtime.network, hands_fine=True),
             CONFIG.crop,
             replace(CONFIG.online, trust=0.4 if trusted else 2.0, box=corrects),
             replace(CONFIG.rpn, calibration=0.0),

@@ -102,7 +102,7 @@ def build_tracker(network: "SiameseNetwork", config: Config) -> SiameseTracker:
     """Return a tracker that runs a network in torch, in evaluation mode, as a configuration says."""
     from tracker.runtime_torch import TorchRuntime
 
-    return assemble(TorchRuntime(network, config.fine_weight, config.corrects_boxes), config)
+    return assemble(TorchRuntime(network, config.corrects_boxes), config)
 
 
 def _load_in_torch(
@@ -121,7 +121,7 @@ def _load_in_torch(
     network, config = load_network(name_or_path, device, overrides)
     dtype = str(next(network.backbone.parameters()).dtype).removeprefix("torch.")
     _log.info("%s: torch on %s, %s", config.description, network.mean.device, dtype)
-    runtime = TorchRuntime(network, config.fine_weight, config.corrects_boxes)
+    runtime = TorchRuntime(network, config.corrects_boxes)
     return Loaded(runtime, config, read_model_card(weights).metrics)
 
 

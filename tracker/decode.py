@@ -85,6 +85,12 @@ def _window_weights(cells: int, influence: float) -> Response:
     return weights
 
 
+def check_finite(answer: float) -> None:
+    """Raise ValueError for an answer that is no number, which no frame gives."""
+    if not math.isfinite(answer):
+        raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
+
+
 class ResponsePyramid:
     """Decode the scale search of SiamFC: one response a scale, the best scale and place win."""
 
@@ -103,13 +109,14 @@ class ResponsePyramid:
 
         responses: (scales, h, h) logits, one a scale factor in `factors`. size_wh: of the object in crop pixels. The
         candidate's size is smoothed, in pixels of the crop of the scale that won. answers: (scales, a, a) of an online
-        filter with the same stride, about 1 on the object.
+        filter with the same stride, about 1 on the object. Raises ValueError for responses that are not finite.
         """
         config = self.config
         cells = responses.shape[-1] * config.upsample
         large = [cv2.resize(r, (cells, cells), interpolation=cv2.INTER_CUBIC) for r in responses]
         floor = min(float(r.min()) for r in large)  # penalties act on heights above it: logits may be negative
         heights = np.array([(float(r.max()) - floor) * p for r, p in zip(large, self._penalties, strict=True)])
+        check_finite(float(heights.max()))
         middle = config.scales // 2
         scale = int(np.argmax(heights)) if heights.max() > heights[middle] + _FLAT else middle
         response = large[scale]
@@ -203,8 +210,7 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     bounds = windowed(proposals.scores, config.window_influence).ravel()
     best = int(bounds.argmax())  # of what is no number, where there is one
     highest = float(bounds[best])
-    if not math.isfinite(highest):
-        raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
+    check_finite(highest)
     box = proposals.box(best)
     penalty = float(_penalty(box[2:], size_wh, config.penalty_k))
     # Penalties only lower a cell: one that without them is no better than the best with them cannot win.

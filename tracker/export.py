@@ -52,7 +52,7 @@ def export(
     exported = Exported(
         config=text,
         stride=network.stride,
-        fine_weight=config.fine_weight,
+        fine_weight=network.fine_weight,
         bears_bfloat16=network.bears_bfloat16,
         outputs={},
         provenance={**provenance, "siamtrack": __version__, "torch": torch.__version__},
@@ -86,7 +86,7 @@ Part = tuple[str, Graph, dict[str, Tensor]]
 @torch.inference_mode()
 def _parts(network: SiameseNetwork, config: Config, search_size: int) -> list[Part]:
     """Return each graph's name, module and an example of its inputs, of searches of that size."""
-    backbone = BackboneGraph(network, config.fine_weight).eval()
+    backbone = BackboneGraph(network).eval()
     crop = config.crop
     if network.head is None or crop is None:
         if config.online is None:

@@ -1,6 +1,5 @@
 """How a target is found in the features of its search crops: one way a class, all behind one protocol."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from tracker.config import CropConfig, OnlineConfig
 from tracker.crop import Fill, cut
-from tracker.decode import BoxUVWH, Candidate, ResponsePyramid, windowed
+from tracker.decode import BoxUVWH, Candidate, ResponsePyramid, check_finite, windowed
 from tracker.geometry import Box, CropGeometry, context_side, search_side
 from tracker.interface import Frame
 from tracker.online import BoxModel, BoxState, OnlineState, PlaceModel, PlaceState, learn_both, parabola_peak
@@ -177,8 +176,7 @@ class OnlineLocaliser:
         assert seen.fine is not None
         projected, answers = self.place.answer(model.place, seen.filtered)
         du, dv, score = self._peak(answers)
-        if not math.isfinite(score):
-            raise ValueError("the features are not finite: the weight file is broken, or the precision too low")
+        check_finite(score)
         found = Box(du, dv, *last[2:])
         if score >= self.config.trust:
             maps, found = self.box.correct(model.box, seen.fine, found)

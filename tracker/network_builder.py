@@ -51,8 +51,14 @@ def load_network(
     loaded = checkpoint.load(path)
     config = parse(loaded.config, overrides)
     target = _device(device)
-    network = build_network(config)
-    network.load_state_dict(_tensors(path, loaded.tensors, embeds=config.model.embedding != "none"))
+    # What the embedding head reads stays as it is where the filter, which reads it as well, is left out.
+    joined_as = config if config.online is not None else parse(loaded.config)
+    network = build_network(config, joined_as.fine_weight)
+    try:
+        network.load_state_dict(_tensors(path, loaded.tensors, embeds=config.model.embedding != "none"))
+    except RuntimeError as error:
+        first = str(error).split("\n\t")[1]
+        raise ValueError(f"{path} holds the weights of another network than its settings say: {first}") from error
     network.eval()
     fuse_batch_norm(network)
     network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -73,16 +79,17 @@ def _tensors(path: Path, tensors: Mapping[str, Tensor], embeds: bool) -> dict[st
     return chosen
 
 
-def build_network(config: Config) -> SiameseNetwork:
-    """Return the network that a configuration names, with fresh weights."""
+def build_network(config: Config, fine_weight: float | None = None) -> SiameseNetwork:
+    """Return the network that a configuration names, with fresh weights; fine_weight: other than the filter's."""
     model = config.model
+    fine_weight = config.fine_weight if fine_weight is None else fine_weight
     first = _BACKBONES[model.backbone]()
     head, refiner = _head(first, config), _refiner(first, config)
     parts = _Parts(first, head, refiner) if model.second is None else _ensemble(model.second, first, head, refiner)
-    joined = joined_channels(parts.backbone, config)
+    joined = joined_channels(parts.backbone, fine_weight)
     embedding = EmbeddingHead(joined) if model.embedding == "pooled" else None
     neck = FilterNeck(joined, model.filter_channels) if model.filter_channels else None
-    return SiameseNetwork(parts.backbone, parts.head, embedding, neck, parts.refiner)
+    return SiameseNetwork(parts.backbone, parts.head, embedding, neck, parts.refiner, fine_weight)
 
 
 class _Parts(NamedTuple):
@@ -107,9 +114,9 @@ def _ensemble(
     return _Parts(both, heads, EnsembleRefiner([refiner, _box_refiner(other, second.refiner)], both.widths))
 
 
-def joined_channels(backbone: Backbone, config: Config) -> int:
+def joined_channels(backbone: Backbone, fine_weight: float) -> int:
     """Return the channels of a backbone's maps as the online filter reads them, see `graphs.filter_maps`."""
-    return backbone.channels + (backbone.fine_channels if config.fine_weight else 0)
+    return backbone.channels + (backbone.fine_channels if fine_weight else 0)
 
 
 def _head(backbone: OneBackbone, config: Config) -> nn.Module | None:

@@ -14,18 +14,17 @@ from tracker.runtime import KEPT, Array, Code, Seen, stack
 class TorchRuntime:
     """Run a network where its weights lie and in their number format."""
 
-    def __init__(self, network: SiameseNetwork, fine_weight: float, hands_fine: bool = False) -> None:
-        """Take the network, in evaluation mode, and the weight of the fine features in the filter's maps.
+    def __init__(self, network: SiameseNetwork, hands_fine: bool = False) -> None:
+        """Take the network, in evaluation mode.
 
-        hands_fine: whether they are handed on by themselves as well, as always without a head.
+        hands_fine: whether the fine features are handed on by themselves as well, as always without a head.
         """
         self.network = network
-        self.fine_weight = fine_weight
         self.stride = network.stride
         self.embeds = network.embedding is not None
         self.refines = network.refiner is not None
         self._kept = (*KEPT, "fine") if hands_fine or network.head is None else KEPT
-        self._backbone = BackboneGraph(network, fine_weight)
+        self._backbone = BackboneGraph(network)
         self._code = CodeGraph(network)
         self._head = HeadGraph(network)
 

@@ -49,13 +49,14 @@ def test_features_are_those_of_each_backbone() -> None:
     both = EnsembleBackbone(members).eval()
     assert (both.stride, both.channels, both.fine_channels) == (16, 256 + 288, 128 + 24)
     pictures = drawn(2, 3, 65, 65)
-    network = SiameseNetwork(both, None)
-    found = network.members(both.features(pictures))
+    network = SiameseNetwork(both, None, fine_weight=0.5)
+    features = both.features(pictures)
+    found = network.members(features)
     for member, one in zip(members, found, strict=True):
         alone = member.features(pictures)
         assert torch.equal(one.fine, alone.fine) and torch.equal(one.deep, alone.deep)
     assert torch.equal(both(pictures), torch.cat([one.deep for one in found], dim=1))
-    maps = filter_maps(found, 0.5)  # each member's have the norm that they have alone
+    maps = filter_maps(network, features)  # each member's have the norm that they have alone
     assert torch.equal(maps, torch.cat([join(one.deep, one.fine, 0.5) for one in found], dim=1))
 
 

@@ -63,8 +63,15 @@ def test_the_response_is_the_neighbourhoods_times_the_filter(dtype: type, kind: 
 
 
 def test_matrix_that_is_not_positive_definite_is_an_error() -> None:
-    with pytest.raises(np.linalg.LinAlgError):
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
         solve(np.diag([1.0, 1.0, 1.0, 1.0, -1.0]), np.ones(5), 0.1)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_features_of_a_broken_network_are_an_error(broken: float) -> None:
+    for matrix, moment in ((np.diag([1.0, broken]), np.ones(2)), (np.eye(2), np.array([broken, 1.0]))):
+        with pytest.raises(ValueError, match="cannot be learned: the weight file is broken"):
+            solve(matrix, moment, 0.1)
 
 
 def test_labels_are_gaussians_around_their_centres() -> None:

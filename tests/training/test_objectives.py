@@ -215,10 +215,10 @@ def test_rpn_half_precision_gives_nearly_the_same_loss_in_float32(rpn_network: S
 
 def test_the_filters_loss_is_added_and_reaches_the_neck_alone(rpn_network: SiameseNetwork) -> None:
     batch, loss = rpn_pairs(), FilterLoss(16, 3, 0.01, 0.2, 8.0)
-    rpn_network.filter_neck = FilterNeck(32, 6)
+    rpn_network.filter_neck, rpn_network.fine_weight = FilterNeck(32, 6), 2.0
     rpn_network.eval()
     plain = rpn_objective(16, 8.0, 0.3, None)(rpn_network, batch)
-    both = rpn_objective(16, 8.0, 0.3, None, [FilterTraining(loss, 0.5, 2.0)])(rpn_network, batch)
+    both = rpn_objective(16, 8.0, 0.3, None, [FilterTraining(loss, 0.5)])(rpn_network, batch)
     found = [rpn_network.features(searches) for searches in batch.searches]
     maps = torch.stack([rpn_network.filter_neck(join(deep, fine, 2.0)) for fine, deep in found])
     assert_close((both - plain).detach(), 0.5 * loss(maps, batch.boxes, batch.positive).detach(), "float32")

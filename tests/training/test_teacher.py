@@ -60,7 +60,7 @@ def student() -> SiameseNetwork:
 @pytest.fixture
 def teacher() -> SiameseNetwork:
     torch.manual_seed(1)
-    return SiameseNetwork(Teacher(), None).eval()
+    return SiameseNetwork(Teacher(), None, fine_weight=1.0).eval()
 
 
 @pytest.fixture
@@ -116,8 +116,8 @@ def test_what_a_linear_layer_makes_of_the_students_features_is_no_loss(teacher: 
     with torch.no_grad():
         layer.weight.copy_((back / spread[:, None])[:, :, None, None])
         layer.bias.copy_(-(back @ torch.full((20,), 3.0) + mean) / spread)  # type: ignore[union-attr]
-    teacher.regressor = layer
-    same = TeacherTraining(teacher.requires_grad_(False), 0.0, 3.0)
+    teacher.regressor, teacher.fine_weight = layer, 0.0
+    same = TeacherTraining(teacher.requires_grad_(False), 3.0)
     assert float(same.of(teacher, None, Features(fine, said), grown).detach()) < 1e-6
     assert float(same.of(teacher, None, Features(fine, torch.zeros_like(said)), grown).detach()) > 1.0
 
@@ -127,19 +127,19 @@ def test_fine_features_of_the_teacher_are_taught_beside_its_deep_ones(
 ) -> None:
     search = student.features(pairs.searches.flatten(0, 1))
     once, twice = (
-        float(TeacherTraining(teacher, 1.0, weight).of(student, None, search, pairs).detach()) for weight in (1.0, 2.0)
+        float(TeacherTraining(teacher, weight).of(student, None, search, pairs).detach()) for weight in (1.0, 2.0)
     )
     assert twice == pytest.approx(2 * once)
     with torch.no_grad():
         assert isinstance(teacher.backbone, Teacher)
         teacher.backbone.fine.weight.neg_()
-    assert float(TeacherTraining(teacher, 1.0, 1.0).of(student, None, search, pairs).detach()) != pytest.approx(once)
+    assert float(TeacherTraining(teacher, 1.0).of(student, None, search, pairs).detach()) != pytest.approx(once)
 
 
 def test_what_is_taught_is_added_to_the_heads_loss_and_learned(
     student: SiameseNetwork, teacher: SiameseNetwork, pairs: Pairs
 ) -> None:
-    taught = TeacherTraining(teacher, 1.0, 5.0)
+    taught = TeacherTraining(teacher, 5.0)
     plain = siamfc_objective(8, 9.0, None)(student, pairs)
     objective = siamfc_objective(8, 9.0, None, [taught])
     with torch.no_grad():

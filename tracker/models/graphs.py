@@ -4,8 +4,6 @@ Tracking in torch runs them as they are; each is exported as one graph for other
 `BackboneGraph.outputs` and `HeadGraph.outputs`.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
@@ -20,11 +18,9 @@ from tracker.models.siamese import SiameseNetwork
 class BackboneGraph(nn.Module):
     """Embed pictures, and join fine and deep features for the online filter."""
 
-    def __init__(self, network: SiameseNetwork, fine_weight: float) -> None:
-        """Take the network and the weight of the fine features in the filter's maps; 0: the deep ones alone."""
+    def __init__(self, network: SiameseNetwork) -> None:
         super().__init__()
         self.network = network
-        self.fine_weight = fine_weight
         narrow = () if network.filter_neck is None else ("narrow",)
         outline = () if network.refiner is None else ("outline",)
         deep = () if network.head is None else ("deep",)
@@ -39,7 +35,7 @@ class BackboneGraph(nn.Module):
         network = self.network
         features = network.features_of_pixels(images)
         fine, deep = features
-        maps = filter_maps(network.members(features), self.fine_weight)
+        maps = filter_maps(network, features)
         narrow = () if network.filter_neck is None else (network.filter_neck(maps),)
         outline = () if network.refiner is None else (network.refiner.outline(features),)
         return (maps, *narrow, *outline, *(() if network.head is None else (deep,)), fine)
@@ -111,12 +107,13 @@ class RefinerGraph(nn.Module):
         return (self.refiner(template, window),)
 
 
-def filter_maps(members: Sequence[Features], fine_weight: float) -> Tensor:
+def filter_maps(network: SiameseNetwork, features: Features) -> Tensor:
     """Return the maps (N, C, h, w) of which the online filter reads, those of all members of a network.
 
-    Of each both together, or the deep ones alone for 0.
+    Of each both together, or the deep ones alone where the network's `fine_weight` is 0.
     """
-    maps = [join(one.deep, one.fine, fine_weight) if fine_weight else one.deep for one in members]
+    weight = network.fine_weight
+    maps = [join(one.deep, one.fine, weight) if weight else one.deep for one in network.members(features)]
     return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 

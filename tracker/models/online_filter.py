@@ -107,7 +107,9 @@ def solve(matrix: Array, moment: Array, ridge: float) -> Array:
     # OpenCV's solver takes a quarter of the time of NumPy's, which knows no symmetry (benchmarks/online_filter.md).
     able, solution = cv2.solve(damped, moment[:, np.newaxis], flags=cv2.DECOMP_CHOLESKY)
     if not able or not np.isfinite(solution).all():
-        raise np.linalg.LinAlgError("the matrix is not positive definite")
+        broken = not (np.isfinite(matrix).all() and np.isfinite(moment).all())
+        reason = "weight file is broken, or the precision too low" if broken else "matrix is not positive definite"
+        raise np.linalg.LinAlgError(f"the filter cannot be learned: the {reason}")
     return np.asarray(solution[:, 0], matrix.dtype)
 
 

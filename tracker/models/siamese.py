@@ -22,7 +22,8 @@ class SiameseNetwork(nn.Module):
     run in bfloat16, each by the type of its weights; features are handed on as float32. A network without a head only
     embeds. `embedding` turns pooled features into vectors that tell objects apart, where there is one, `filter_neck`
     narrows joined features to what the online filter reads, and `refiner` corrects boxes. `regressor`, from the deep
-    features to those of a teacher, is there only while the network is taught.
+    features to those of a teacher, is there only while the network is taught. `fine_weight` is that of the fine
+    features where they are joined with the deep ones, see `graphs.filter_maps`; 0: the deep ones alone.
     """
 
     mean: Tensor
@@ -35,6 +36,7 @@ class SiameseNetwork(nn.Module):
         embedding: nn.Module | None = None,
         filter_neck: nn.Module | None = None,
         refiner: BoxRefiner | EnsembleRefiner | None = None,
+        fine_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -42,6 +44,7 @@ class SiameseNetwork(nn.Module):
         self.embedding = embedding
         self.filter_neck = filter_neck
         self.refiner = refiner
+        self.fine_weight = fine_weight
         self.regressor: nn.Module | None = None
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)

@@ -49,12 +49,11 @@ class FilterTraining:
 
     loss: FilterLoss
     weight: float  # beside the head's losses
-    fine_weight: float  # of the fine features in the filter's maps
 
     def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
         """Return the weighted loss on the features of the searches."""
         assert network.filter_neck is not None
-        maps: Tensor = network.filter_neck(filter_maps(network.members(search.detached()), self.fine_weight))
+        maps: Tensor = network.filter_neck(filter_maps(network, search.detached()))
         maps = maps.view(*pairs.positive.shape, *maps.shape[1:])
         return self.weight * self.loss(maps, pairs.boxes.to(maps.device), pairs.positive.to(maps.device))
 

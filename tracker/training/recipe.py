@@ -110,15 +110,15 @@ def _teacher_training(network: SiameseNetwork, train: TrainConfig) -> TeacherTra
     if train.search_size % 2 == 0:
         raise ValueError(f"train.search_size must be odd to learn from a teacher, got {train.search_size}")
     device = next(network.parameters()).device
-    teacher, its = load_network(train.teacher, str(device))
+    teacher, _ = load_network(train.teacher, str(device))
     if teacher.stride != 2 * FINE_STRIDE:  # those of another have no cell in the middle of the pictures shown to them
         raise ValueError(
             f"train.teacher must be a model of stride {2 * FINE_STRIDE}, {train.teacher} has {teacher.stride}"
         )
     own = cast(Backbone, network.backbone).channels
-    wanted = joined_channels(cast(Backbone, teacher.backbone), its)
+    wanted = joined_channels(cast(Backbone, teacher.backbone), teacher.fine_weight)
     network.regressor = nn.Conv2d(own, wanted, 1).to(device)
-    return TeacherTraining(teacher.requires_grad_(False), its.fine_weight, train.teacher_weight)
+    return TeacherTraining(teacher.requires_grad_(False), train.teacher_weight)
 
 
 def _filter_training(stride: int, config: Config, train: TrainConfig) -> FilterTraining:
@@ -128,7 +128,7 @@ def _filter_training(stride: int, config: Config, train: TrainConfig) -> FilterT
     if train.data.searches_per_template < 2:
         raise ValueError("train.filter_weight needs train.data.searches_per_template = 2 or more: one to learn from")
     loss = FilterLoss(stride, online.kernel, online.ridge, online.label_sigma, online.min_sigma)
-    return FilterTraining(loss, train.filter_weight, online.fine_weight)
+    return FilterTraining(loss, train.filter_weight)
 
 
 def pair_config(config: Config, train: TrainConfig) -> PairConfig:

@@ -27,7 +27,6 @@ class TeacherTraining:
     """
 
     teacher: SiameseNetwork  # in evaluation mode, its size of picture a multiple of its stride and 1
-    fine_weight: float  # of the teacher's fine features in its maps; 0: its deep ones alone are taught
     weight: float
 
     def of(self, network: SiameseNetwork, template: Features | None, search: Features, pairs: Pairs) -> Tensor:
@@ -44,7 +43,7 @@ class TeacherTraining:
     def _maps(self, pictures: Tensor, cells: int, stride: int) -> Tensor:
         """Return the teacher's maps (N, C, cells, cells) where cells of that stride look, of pictures (N, 3, S, S)."""
         features = self.teacher.features(whole_cells(pictures, self.teacher.stride))
-        taught = filter_maps(self.teacher.members(features), self.fine_weight)
+        taught = filter_maps(self.teacher, features)
         return resampled_cells(taught, self.teacher.stride, cells, stride)
 
 

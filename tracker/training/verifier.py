@@ -94,7 +94,7 @@ def train_verifier(weights: Path, data: Path, out: Path, recipe: Recipe, command
         raise ValueError(f"{index} has fewer than {_FEWEST} tracks of several frames: too few to tell things apart")
     held = held_tracks(tracks)
     yield f"{len(tracks)} tracks are shown to the network"
-    localiser = build_localiser(TorchRuntime(network, config.fine_weight), replace(config, score=None))
+    localiser = build_localiser(TorchRuntime(network), replace(config, score=None))
     pooled = pool_views(localiser, tracks, recipe.seed)
     torch.manual_seed(recipe.seed)
     head = build_network(config).embedding
