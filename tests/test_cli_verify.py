@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from tests.verifiers import THRESHOLD, thing, write_weights
+from tracker import cli_verify
 from tracker import verifier as verifier_module
 from tracker.cli import main
+from tracker.data.pair_lists import ListedPair
 from tracker.picture_index import read_index
 from tracker.verifier import Verifier
 
@@ -170,6 +172,33 @@ def test_true_accepts_are_told_where_there_are_pairs_enough(
     assert not any("0.1%" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("different", "rate", "said"),
+    [
+        ((0.81234, 0.1), 0.0, "0.8124 as asked for: accepts 100.00% of the same, 0.00% of the different"),
+        ((1.0, 0.1), 0.0, "1.0001 as asked for: accepts 0.00% of the same, 0.00% of the different"),
+        ((0.81234, 0.1), 0.5, "0.1001 as asked for: accepts 100.00% of the same, 50.00% of the different"),
+    ],
+)
+def test_threshold_does_what_is_said_of_it_when_it_is_typed_in(
+    different: tuple[float, ...], rate: float, said: str
+) -> None:
+    listed = [ListedPair(Path("a"), Path("b"), same) for same in (True, False, False)]
+    similarities = np.array([0.9, *different])
+    *_, line = cli_verify._figures(similarities, listed, None, rate)
+    assert line.endswith(said)
+    assert (similarities[1:] >= float(line.split()[1])).sum() <= rate * 2
+
+
+def test_plot_that_cannot_be_written_is_refused_before_pictures_are_read(
+    model: str, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifier_module, "read_image", None)
+    assert pairs(model, listing(pictures), "--plot", pictures / "nowhere" / "roc.png") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "there is no folder" in err
+
+
 def test_folds_of_lfw_are_judged(model: str, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(4):
         for at in range(3):
@@ -186,7 +215,7 @@ def test_folds_of_lfw_are_judged(model: str, pictures: Path, capsys: pytest.Capt
     [
         ("a,b,c\n", (), "line 1: the header must be a,b,same"),
         ("a,b,same\n0/0.png,none.png,1\n", (), "line 2: there is no picture"),
-        ("a,b,same\n0/0.png,broken.png,1\n", (), "broken.png: it is damaged or not an image"),
+        ("a,b,same\n0/0.png,0/1.png,1\n0/0.png,broken.png,0\n", (), "broken.png: it is damaged or not an image"),
         ("a,b,same\n0/0.png,0/1.png,1\n", (), "no pairs that are different"),
         ("a,b,same\n0/0.png,1/1.png,0\n", (), "no pairs that are same"),
         ("a,b,same\n0/0.png,0/1.png,1\n", ("--false-accepts", "2"), "--false-accepts must be in [0, 1], got 2.0"),
@@ -286,6 +315,23 @@ def test_index_of_another_model_is_refused(
         assert status == 2
     assert capsys.readouterr().err.count(f"made with another model, {model}") == 2
     assert out.read_bytes() == before
+
+
+def test_sheet_is_not_written_over_what_is_read(
+    model: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, asked = tmp_path / "index.png", pictures / "0" / "0.png"  # an index may be called so
+    assert index(model, pictures, "--out", found) == 0
+    (tmp_path / "link.png").symlink_to(asked)
+    capsys.readouterr()
+    before = asked.read_bytes(), found.read_bytes()
+    for sheet in (asked, tmp_path / "link.png", found):
+        assert search(model, asked, "--index", found, "--sheet", sheet) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and f"{sheet} is the source itself" in err
+    assert (asked.read_bytes(), found.read_bytes()) == before
+    assert search(model, asked, "--index", found, "--sheet", tmp_path / "nowhere" / "sheet.png") == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_what_is_no_index_is_not_written_over(

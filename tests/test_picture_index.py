@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -64,6 +65,23 @@ def test_pictures_are_found_to_the_bottom_in_order(folder: Path) -> None:
     assert list(find_pictures(folder)) == ["a.png", "b/2.png", "b/deep/1.jpg"]
     with pytest.raises(ValueError, match="notes.txt is no folder"):
         find_pictures(folder / "notes.txt")
+
+
+def test_folder_that_cannot_be_read_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, locked = os.scandir, folder / "b" / "deep"
+
+    def scan(path: str | Path) -> object:
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert list(find_pictures(folder)) == ["a.png", "b/2.png"]
+    assert caplog.messages == [f"cannot read the folder {locked} (Permission denied): its pictures are left out"]
+    with pytest.raises(PermissionError):
+        find_pictures(locked)
 
 
 def test_only_what_is_new_or_changed_is_read(folder: Path, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +151,36 @@ def test_index_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["index.of.mine"]
 
 
+def test_two_processes_may_write_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, path = np.savez, tmp_path / "index"
+
+    def write_between(file: BinaryIO, **arrays: np.ndarray) -> None:
+        plain(file, **arrays)
+        with monkeypatch.context() as other:  # another process, which is quicker
+            other.setattr(np, "savez", plain)
+            other.setattr(os, "getpid", lambda: 1)
+            write_index(path, made(5))
+
+    monkeypatch.setattr(np, "savez", write_between)
+    write_index(path, made(3))
+    assert len(read_index(path).names) == 3  # the last one's, whole
+    assert [file.name for file in tmp_path.iterdir()] == ["index"]
+
+
+def test_stopped_writing_leaves_the_old_index_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(file: BinaryIO, **_: np.ndarray) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    path = tmp_path / "index"
+    write_index(path, made(3))
+    monkeypatch.setattr(np, "savez", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_index(path, made(5))
+    assert len(read_index(path).names) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["index"]
+
+
 def test_index_without_pictures_cannot_be_searched() -> None:
     with pytest.raises(ValueError, match="the index holds no pictures"):
         search(made(0), np.ones(8, np.float32), 5)
@@ -158,6 +206,12 @@ def test_file_that_is_no_index_is_named(tmp_path: Path) -> None:
         read_index(path)
     write_index(path, made(3))
     path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="is no index of pictures"):
+        read_index(path)
+    write_index(path, made(3))
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"PK\x01\x02") + 10] = 99  # a way to compress that nobody knows
+    path.write_bytes(whole)
     with pytest.raises(ValueError, match="is no index of pictures"):
         read_index(path)
     with pytest.raises(ValueError, match="is no index of pictures"):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.verifiers import THRESHOLD, make_network, running, thing, write_weights
 from tests.videos import paint
+from tracker import verifier as verifier_module
 from tracker.builder import RuntimeName
 from tracker.crop import cut, mean_colour
 from tracker.data.pair_lists import ListedPair
@@ -202,6 +203,24 @@ def test_file_that_is_none_is_named(verifier: Verifier, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message) as caught:
             embed_file(verifier, tmp_path / name)
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("obtaining file position failed"), "one.png: obtaining file position failed"),  # NumPy's, of a pipe
+        (MemoryError("977. MiB"), "one.png: it takes more memory than there is"),
+    ],
+)
+def test_whatever_keeps_a_file_from_being_read_is_named(
+    verifier: Verifier, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(verifier_module, "read_image", fail)
+    with pytest.raises(ValueError, match=f"cannot read image {message}"):
+        embed_file(verifier, Path("one.png"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])

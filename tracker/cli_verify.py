@@ -99,6 +99,10 @@ def verify_pairs_command(
 
     if false_accepts is not None and not 0 <= false_accepts <= 1:
         raise ValueError(f"--false-accepts must be in [0, 1], got {false_accepts}")
+    if plot is not None:
+        from tracker.roc_plot import check_plot
+
+        check_plot(plot)
     listed = read_pairs(pairs, images or pairs.parent)
     verifier = _load(model, device, runtime, threads)
     similarities = pair_similarities(verifier, listed)
@@ -169,8 +173,13 @@ def search_command(
     """Find the pictures of an index that are most like one: similarity, verdict and path, the best first."""
     from tracker.picture_index import check_model, read_index, search
     from tracker.verifier import embed_file
+    from tracker.whole_file import check_folder, refuse_source
 
     marked = _parse_box(box, "--box")
+    if sheet is not None:
+        check_folder(sheet)
+        for source in (image, index):
+            refuse_source(str(source), sheet)
     found = read_index(index)
     verifier = _load(model, device, runtime, threads)
     check_model(found, verifier)
@@ -221,11 +230,17 @@ def _figures(
     if folds.any():
         found = fold_accuracy(similarities, is_same, folds)
         yield f"accuracy      {found.value:.4f} ({found.low:.4f} to {found.high:.4f}) over {folds.max() + 1} folds"
-    asked = None if false_accepts is None else threshold_above(different, false_accepts)
+    asked = None if false_accepts is None else _as_printed(threshold_above(different, false_accepts))
     for value, source in ((threshold, "of the model"), (asked, "as asked for")):
         if value is not None:
             accepted = f"{(same >= value).mean():.2%} of the same, {(different >= value).mean():.2%} of the different"
             yield f"threshold     {value:.4f} {source}: accepts {accepted}"
+
+
+def _as_printed(threshold: float) -> float:
+    """Return the nearest number of four digits that is no lower: one that was rounded down would accept more."""
+    near = round(threshold, 4)
+    return near if near >= threshold else round(near + 1e-4, 4)
 
 
 def _kinds(similarities: "Floats", pairs: "Sequence[ListedPair]") -> "tuple[Floats, Floats, NDArray[np.bool_]]":

@@ -1,11 +1,13 @@
 """An index of a folder's pictures, to search it by example: one file with their names and vectors."""
 
 import json
-import zipfile
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from numpy.typing import NDArray
 from tracker.frames import IMAGE_SUFFIXES
 from tracker.interface import Frame
 from tracker.verifier import Embedding, Verifier, embed_file
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = "siamtrack-index-1"
 _PROBES = 4  # drawn pictures that tell models apart by how they embed them
@@ -93,18 +97,26 @@ def check_model(index: PictureIndex, verifier: Verifier) -> None:
 
 
 def find_pictures(folder: Path) -> dict[str, Path]:
-    """Return the pictures below a folder by name, in order; hidden ones are passed over.
+    """Return the pictures below a folder by name, in order; hidden ones and links to folders are passed over.
 
-    Raises ValueError for what is no folder.
+    A folder in it that cannot be read is left out with a warning. Raises ValueError for what is no folder, and OSError
+    for one that cannot be read itself.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
-    found = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    }
-    return {name: found[name] for name in sorted(found) if not any(part.startswith(".") for part in name.split("/"))}
+
+    def warn(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        _log.warning("cannot read the folder %s (%s): its pictures are left out", error.filename, error.strerror)
+
+    found: dict[str, Path] = {}
+    for parent, folders, files in os.walk(folder, onerror=warn):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent, name) for name in files if not name.startswith(".")]
+        pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+        found |= {path.relative_to(folder).as_posix(): path for path in pictures}
+    return dict(sorted(found.items()))
 
 
 def visit_pictures(pictures: Mapping[str, Path], verifier: Verifier, known: Mapping[str, Entry]) -> Iterator[Visit]:
@@ -140,7 +152,7 @@ def search(index: PictureIndex, vector: Embedding, count: int) -> list[Hit]:
 def write_index(path: Path, index: PictureIndex) -> None:
     """Write an index in one step: a reader sees the old file or the new one. Raises OSError where it cannot."""
     facts = {"format": _FORMAT, "folder": str(index.folder), "model": index.model, "names": list(index.names)}
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same index
     try:
         with part.open("wb") as file:  # a name without .npz stays as it is
             np.savez(
@@ -152,14 +164,15 @@ def write_index(path: Path, index: PictureIndex) -> None:
             )
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OSError(f"cannot write the index {path} ({error})") from error
+    finally:
+        part.unlink(missing_ok=True)  # also where Ctrl-C came in between
 
 
 def read_index(path: Path) -> PictureIndex:
     """Read an index. Raises ValueError naming a file that is missing or none."""
     try:
-        if path.is_file() and not zipfile.is_zipfile(path):  # NumPy would speak of pickles
+        if path.is_file() and not is_zipfile(path):  # NumPy would speak of pickles
             raise ValueError("it is no .npz file")
         with np.load(path, allow_pickle=False) as read:
             facts = json.loads(read["facts"].tobytes())
@@ -170,7 +183,7 @@ def read_index(path: Path) -> PictureIndex:
         if stamps.shape != (len(names), 2) or vectors.shape != (len(names), probes.shape[1]):
             raise ValueError(f"{len(names)} names, {stamps.shape} stamps, {vectors.shape} vectors")
         return PictureIndex(Path(facts["folder"]), facts["model"], probes, names, stamps, vectors)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, BadZipFile) as error:
         raise ValueError(f"{path} is no index of pictures ({error}); siamtrack index makes one") from error
 
 

@@ -116,7 +116,9 @@ def embed_file(verifier: Verifier, path: Path, box: Box | None = None) -> Embedd
     try:
         image = read_image(path)
     except OSError as error:
-        raise ValueError(f"cannot read image {path}: {error.strerror}") from error
+        raise ValueError(f"cannot read image {path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ValueError(f"cannot read image {path}: it takes more memory than there is") from error
     try:
         return verifier.embed(image, box)
     except ValueError as error:

@@ -1,3 +1,4 @@
+import zlib
 from pathlib import Path
 
 import cv2
@@ -59,7 +60,23 @@ def test_other_numbers_of_channels_are_refused() -> None:
         decode_picture(b"", "x", 8, 4)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "missing"])
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+VAST = b"".join(
+    [
+        b"\x89PNG\r\n\x1a\n",
+        chunk(b"IHDR", (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"),
+        chunk(b"IDAT", zlib.compress(bytes(9))),
+        chunk(b"IEND", b""),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture", None, VAST], ids=["empty", "text", "missing", "more pixels than OpenCV takes"]
+)
 def test_picture_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "broken.png"
     if content is not None:
@@ -104,6 +121,7 @@ def test_sequences_are_arrays(tmp_path: Path) -> None:
         (np.zeros((0, 2)), "should hold numbers"),
         (np.array([["a", "b"]]), "should hold numbers"),
         (np.array([[0.0, np.nan]]), "not finite"),
+        (np.array([[0.0, 1e300]]), "not finite in float32"),
         (np.array([[None, 1]]), "cannot read the sequence"),  # objects are pickled, and never unpickled
     ],
 )
@@ -112,6 +130,35 @@ def test_sequences_that_are_none_are_named(tmp_path: Path, values: np.ndarray, s
     np.save(tmp_path / "up" / "0.npy", values)
     with pytest.raises(ValueError, match=rf"up/0.npy.*{said}|{said}.*up/0.npy"):
         read_sequences(tmp_path, 2)
+
+
+def test_sequence_that_is_damaged_or_an_archive_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "up" / "0.npy"
+    path.parent.mkdir()
+    np.save(path, np.zeros((3, 2)))
+    path.write_bytes(path.read_bytes().replace(b"}", b" "))
+    with pytest.raises(ValueError, match=r"cannot read the sequence .*up/0.npy"):
+        read_sequences(tmp_path, 2)
+    with path.open("wb") as file:
+        np.savez(file, np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"up/0.npy should hold one array"):
+        read_sequences(tmp_path, 2)
+
+
+def test_what_programs_leave_hidden_is_passed_over(tmp_path: Path) -> None:
+    for k in range(2):
+        save(tmp_path / "pictures" / "a" / f"{k}.png", solid("L", k))
+        save(tmp_path / "clips" / "a" / "clip" / f"{k}.png", solid("L", k))
+    (tmp_path / "sequences" / "a").mkdir(parents=True)
+    np.save(tmp_path / "sequences" / "a" / "0.npy", np.zeros((3, 2)))
+    for folder in ("pictures", "clips", "sequences", "clips/a"):
+        (tmp_path / folder / ".ipynb_checkpoints").mkdir()
+    for name in ("pictures/a/._0.png", "clips/a/clip/._0.png", "sequences/a/._0.npy"):
+        (tmp_path / name).write_bytes(b"of a Mac")
+    found = read_pictures(tmp_path / "pictures", 8, 1)
+    assert (found.names, len(found.values)) == (("a",), 2)
+    assert [len(clip) for clip in read_clips(tmp_path / "clips", 8, 1).values] == [2]
+    assert len(read_sequences(tmp_path / "sequences", 2).values) == 1
 
 
 def test_folders_without_samples_are_named(tmp_path: Path) -> None:

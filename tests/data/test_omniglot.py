@@ -71,6 +71,37 @@ def test_broken_files_are_named(background: Path, tmp_path: Path) -> None:
         read_omniglot(tmp_path / "images_background.zip", 28)
 
 
+@pytest.mark.parametrize("damage", ["compressed", "method", "password"])
+def test_archive_that_cannot_be_unpacked_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "images_background.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as content:
+        content.writestr("Greek/character01/1.png", np.random.default_rng(0).bytes(200) * 9)
+    broken = bytearray(path.read_bytes())
+    central = broken.rindex(b"PK\x01\x02")
+    if damage == "compressed":
+        broken[60:70] = b"\xff" * 10
+    elif damage == "method":
+        broken[central + 10] = 99
+    else:
+        broken[6] |= 1
+        broken[central + 8] |= 1
+    path.write_bytes(broken)
+    with pytest.raises(ValueError, match=r"cannot read the archive .*images_background.zip"):
+        read_omniglot(tmp_path, 28)
+
+
+def test_what_a_mac_adds_is_passed_over(background: Path, tmp_path: Path) -> None:
+    plain = read_omniglot(background, 28)
+    for folder in ("Greek", "__MACOSX/Greek"):
+        path = background / folder / "character01" / "._G1_01.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no picture")
+    archive(background, tmp_path / "images_background.zip")
+    for root in (background, tmp_path / "images_background.zip"):
+        found = read_omniglot(root, 28)
+        assert (found.names, found.labels.tolist()) == (plain.names, plain.labels.tolist())
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     root = tmp_path / "all_runs"

@@ -40,6 +40,9 @@ def test_header_says_what_one_means(images: Path) -> None:
         (f"a,b,same\n{A},{B},yes\n", "line 2: expected two paths and 0 or 1"),
         (f"a,b,same\n{A},{B}\n", "line 2: expected two paths and 0 or 1"),
         ("a,b,same\n", "lists no pairs"),
+        (f"a,b,same\n{A},{B},1\n{B},{A},1\n", "lists no pairs that are different"),
+        (f"a,b,different\n{A},{C},1\n", "lists no pairs that are same"),
+        (f'a,b,same\n"{A},{B},1\n' + f"{A},{C},0\n" * 4000, "line .*: no table of pairs .*field"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_named(images: Path, text: str, said: str) -> None:
@@ -71,6 +74,7 @@ def test_list_without_folds_is_one(images: Path) -> None:
         ("2\t2\nCy\t1\t2\n", "its first line promises 8 pairs, it has 1"),
         (LFW.replace("Cy\t1\t2", "Cy\t1"), "line 4: expected name, two numbers, got 'Cy 1'"),
         (LFW.replace("Cy\t1\t2", "Cy\tone\t2"), "line 4: expected name, two numbers"),
+        (LFW.replace("Cy\t1\t2", "\n\nCy\tone\t2"), "line 6: expected name, two numbers"),
         (LFW.replace("Ann_Bee\t2\tCy\t1", "Ann_Bee\t2\t1"), "line 3: expected name, number, name, number"),
         (LFW.replace("Cy\t1\t2", "Cy\t1\t5"), "line 4: there is no picture .*Cy_0005.jpg"),
     ],

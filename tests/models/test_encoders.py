@@ -118,6 +118,17 @@ def test_clips_embed_by_their_frames_in_order() -> None:
     assert not torch.allclose(network(Sequences(values.flip(1), lengths))[0], found[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_padding_of_clips_is_without_effect(training: bool) -> None:
+    network = built(lambda: ClipEncoder(CharacterCNN(8, 1, 4, 6), 6, 6, 5)).train(training)
+    values = torch.randint(0, 256, (3, 4, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    lengths = torch.tensor([4, 2, 3])
+    longer = torch.cat([values, torch.zeros_like(values)], dim=1)
+    assert torch.equal(network(Sequences(longer, lengths)), network(Sequences(values, lengths)))
+    with pytest.raises(ValueError, match="lengths must be 1 to 4"):
+        network(Sequences(values, torch.tensor([4, 5, 1])))
+
+
 def test_half_precision_does_not_reach_the_norm() -> None:
     network = built(lambda: CharacterCNN(16, 1, 4, 200))
     images = torch.randint(0, 256, (3, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

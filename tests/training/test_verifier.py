@@ -17,7 +17,16 @@ from tracker.data.tracks import ObjectTrack, TrackFrame
 from tracker.models.embedding import EmbeddingHead
 from tracker.network_builder import load_network
 from tracker.training import verifier
-from tracker.training.verifier import PooledViews, Recipe, embed_all, figures, held_pairs, held_tracks, train_verifier
+from tracker.training.verifier import (
+    HeldPairs,
+    PooledViews,
+    Recipe,
+    embed_all,
+    figures,
+    held_pairs,
+    held_tracks,
+    train_verifier,
+)
 from tracker.zoo import find_weights
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +158,13 @@ def test_pairs_are_of_held_videos_and_of_their_kinds() -> None:
     assert found["verify_auc"] == found["verify_auc_same_class"] == found["verify_tar_at_far_01"] == 1.0
     assert found["verify_eer"] == 0.0
     assert found["verify_threshold"] == pytest.approx(1.0)
+
+
+def test_threshold_is_a_number_where_the_most_similar_pair_is_of_two_things() -> None:
+    none = np.array([])
+    found = figures(HeldPairs(np.array([0.6, 0.8]), np.array([0.1, 0.9]), none, none))
+    assert found["verify_tar_at_far_01"] == 0.0
+    assert found["verify_threshold"] == np.nextafter(0.9, 1)  # what is more alike than these two is the same
 
 
 def test_all_are_embedded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

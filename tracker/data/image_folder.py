@@ -1,6 +1,7 @@
 """Readers of class folders: class/*.png and the like are pictures, class/clip/*.png clips, class/*.npy sequences."""
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def read_sequences(root: Path, channels: int) -> LabelledSamples:
     """
     found = []
     for folder in _folders(root):
-        paths = sorted(folder.glob("*.npy"))
+        paths = sorted(path for path in _shown(folder) if path.suffix == ".npy")
         if not paths:
             raise ValueError(f"the class folder {folder} holds no sequences (*.npy)")
         found.append((folder.name, [_sequence(path, channels) for path in paths]))
@@ -52,24 +53,33 @@ def _clip(folder: Path, size: int, channels: int) -> NDArray[np.generic]:
 def _sequence(path: Path, channels: int) -> NDArray[np.generic]:
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the last two of a damaged header
         raise ValueError(f"cannot read the sequence {path}: {error}") from error
+    if not isinstance(values, np.ndarray):  # .npz by another name
+        raise ValueError(f"{path} should hold one array, it is an archive of them")
     if values.ndim != 2 or values.shape[1] != channels or not len(values) or values.dtype.kind not in "fiu":
         raise ValueError(f"{path} should hold numbers (T, {channels}), has {values.dtype} {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{path} holds values that are not finite")
-    return np.asarray(values, np.float32)
+    with np.errstate(over="ignore"):
+        narrow = np.asarray(values, np.float32)
+    if not np.isfinite(narrow).all():
+        raise ValueError(f"{path} holds values that are not finite in float32")
+    return narrow
+
+
+def _shown(folder: Path) -> list[Path]:
+    """Return what a folder holds but for hidden things, which programs leave behind: no classes and no pictures."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def _folders(root: Path) -> list[Path]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    folders = sorted(path for path in _shown(root) if path.is_dir()) if root.is_dir() else []
     if not folders:
         raise ValueError(f"{root} holds no folders; expected one a class")
     return folders
 
 
 def _pictures(folder: Path) -> list[Path]:
-    paths = natural_order(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    paths = natural_order(path for path in _shown(folder) if path.suffix.lower() in PICTURES)
     if not paths:
         raise ValueError(f"the folder {folder} holds no pictures ({', '.join(PICTURES)})")
     return paths

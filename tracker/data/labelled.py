@@ -31,7 +31,10 @@ def decode_picture(content: bytes, name: str, size: int, channels: int) -> NDArr
     if channels not in (1, 3):
         raise ValueError(f"pictures have 1 channel or 3, not {channels}")
     mode = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
+    except cv2.error:  # more pixels than OpenCV takes, or than there is memory for
+        image = None
     if image is None:
         raise ValueError(f"cannot read the picture {name}")
     if image.shape[:2] != (size, size):

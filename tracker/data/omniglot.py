@@ -5,6 +5,7 @@ Pictures are (1, S, S) uint8 with the ink at 255 on 0: files have it the other w
 
 import re
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,14 +96,20 @@ def _files(root: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
         try:
             with zipfile.ZipFile(archive) as content:
                 for name in sorted(content.namelist()):
-                    if not name.endswith("/") and not name.startswith("__MACOSX"):
+                    if not name.endswith("/") and not _is_left_behind(name):
                         yield name, content.read(name)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: a password
             raise ValueError(f"cannot read the archive {archive}: {error}") from error
     if root.is_dir():
         for path in sorted(root.rglob("*")):
-            if path.suffix in (".png", ".txt"):
-                yield path.relative_to(root).as_posix(), path.read_bytes()
+            name = path.relative_to(root).as_posix()
+            if path.suffix in (".png", ".txt") and not _is_left_behind(name):
+                yield name, path.read_bytes()
+
+
+def _is_left_behind(name: str) -> bool:
+    """Return whether a path is hidden, or of what macOS adds to archives: not the data set's own."""
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
 
 
 def _ink(content: bytes, name: str, size: int) -> Picture:

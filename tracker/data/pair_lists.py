@@ -25,9 +25,13 @@ def read_pairs_csv(listing: Path, images: Path) -> list[ListedPair]:
     """Read rows of two paths below `images` and 0 or 1, under the header a,b,same or a,b,different.
 
     The third name says what 1 means: both are found in the literature. Raises ValueError naming file and line of what
-    does not fit, and of a picture that is not there.
+    does not fit, and of a picture that is not there, and for a list without pairs of either kind.
     """
-    header, *rows = list(csv.reader(_lines(listing))) or [[]]
+    lines = csv.reader(_lines(listing))
+    try:
+        header, *rows = list(lines) or [[]]
+    except csv.Error as error:  # a quote that nothing closes takes the rest of the list for one name
+        raise ValueError(f"{listing}, line {lines.line_num}: no table of pairs ({error})") from error
     if header not in (["a", "b", "same"], ["a", "b", "different"]):
         raise ValueError(f"{listing}, line 1: the header must be a,b,same or a,b,different, got {','.join(header)}")
     found = []
@@ -55,13 +59,13 @@ def read_lfw_pairs(listing: Path, images: Path) -> list[ListedPair]:
     except (ValueError, IndexError) as error:
         raise ValueError(f"{listing}, line 1: expected the number of folds and of pairs ({error})") from error
     expected = 2 * each * (folds[0] if folds else 1)
-    rows = [line for line in lines[1:] if line.strip()]
+    rows = [(number, line) for number, line in enumerate(lines[1:], 2) if line.strip()]
     if len(rows) != expected:
         raise ValueError(f"{listing}: its first line promises {expected} pairs, it has {len(rows)}")
     found = []
-    for at, line in enumerate(rows):
+    for at, (number, line) in enumerate(rows):
         fold, place = divmod(at, 2 * each)
-        found.append(_lfw_pair(line.split("\t"), place < each, fold, images, f"{listing}, line {at + 2}"))
+        found.append(_lfw_pair(line.split("\t"), place < each, fold, images, f"{listing}, line {number}"))
     return found
 
 
@@ -88,6 +92,9 @@ def _existing(path: Path, listing: Path, number: int) -> Path:
 def _some(pairs: list[ListedPair], listing: Path) -> list[ListedPair]:
     if not pairs:
         raise ValueError(f"{listing} lists no pairs")
+    for kind, wanted in (("same", True), ("different", False)):
+        if all(pair.same != wanted for pair in pairs):  # said before all the pictures are read
+            raise ValueError(f"{listing} lists no pairs that are {kind}, so nothing can be told apart")
     return pairs
 
 

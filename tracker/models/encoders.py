@@ -185,9 +185,14 @@ class ClipEncoder(nn.Module):
 
     def forward(self, clips: Sequences) -> Tensor:
         """Return embeddings (N, D) of clips whose values are (N, T, C, H, W)."""
-        n, steps = clips.values.shape[:2]
-        found: Tensor = self.frames(clips.values.flatten(0, 1))
-        embedded: Tensor = self.order(Sequences(found.view(n, steps, -1), clips.lengths))
+        _check_lengths(clips)
+        values, lengths = clips
+        steps = torch.arange(values.shape[1], device=values.device)
+        there = steps < lengths.to(values.device).unsqueeze(1)  # (N, T)
+        found: Tensor = self.frames(values[there])  # of padding BatchNorm would take the statistics too
+        padded = found.new_zeros(*there.shape, found.shape[1])
+        padded[there] = found
+        embedded: Tensor = self.order(Sequences(padded, lengths))
         return embedded
 
 

@@ -4,6 +4,7 @@ The network sees every view once, its pooled features are kept, and the head lea
 """
 
 import hashlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,15 @@ from tracker.runtime_torch import TorchRuntime
 from tracker.toml_tree import to_toml
 from tracker.training.metric_losses import supervised_contrastive_loss
 from tracker.training.provenance import hardware, revision, short_name, shrunk
-from tracker.verification import Floats, area, equal_error_rate, roc_curve, threshold_for, true_accepts_at
+from tracker.verification import (
+    Floats,
+    area,
+    equal_error_rate,
+    roc_curve,
+    threshold_above,
+    threshold_for,
+    true_accepts_at,
+)
 from tracker.verifier import object_region
 
 _FEWEST = 20  # tracks of several frames
@@ -258,11 +267,14 @@ def held_pairs(
 def figures(pairs: HeldPairs) -> dict[str, float]:
     """Return how well pairs are told apart, and the threshold above which two are called the same."""
     curve = roc_curve(pairs.same, pairs.different)
+    threshold = threshold_for(curve, _FALSE_ACCEPTS)
+    if math.isinf(threshold):  # of few pairs, the most similar one is of two things: what is more alike is the same
+        threshold = threshold_above(pairs.different, _FALSE_ACCEPTS)
     found = {
         "verify_auc": area(curve),
         "verify_eer": equal_error_rate(curve),
         "verify_tar_at_far_01": true_accepts_at(curve, _FALSE_ACCEPTS),
-        "verify_threshold": threshold_for(curve, _FALSE_ACCEPTS),
+        "verify_threshold": threshold,
     }
     for name, rivals in (("same_class", pairs.same_class), ("same_video", pairs.same_video)):
         if len(rivals):
