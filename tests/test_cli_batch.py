@@ -1,4 +1,5 @@
 import csv
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from tests.batches import BROKEN, CALM, KILLED, LOST, SLOW, ColourTracker, draw_video, load_tracker, update_each
+from tracker.batch_folder import BatchFolder
 from tracker.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +137,22 @@ def test_many_failures_are_cut_short(tmp_path: Path, fake_tracker: None, capsys:
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 21
     assert errors[-1] == f"siamtrack: error: 2 more failed, see {out / 'results.csv'}"
+
+
+def test_a_full_disk_is_told_once(
+    tmp_path: Path, fake_tracker: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(BatchFolder, "add", full)
+    monkeypatch.setattr(BatchFolder, "close", full)
+    listing = draw_batch(tmp_path, {"a": CALM, "b": CALM})
+    assert main(["batch", str(listing), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
+    output = capsys.readouterr()
+    assert output.err == "siamtrack: error: no space left; the same command goes on from here\n"
+    assert output.out.startswith("videos   0 done, 0 were done before, 0 failed\n")
+    assert not multiprocessing.active_children()
 
 
 # ---- wrong use: status 2, nothing written ----

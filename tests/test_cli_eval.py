@@ -1,3 +1,4 @@
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -110,17 +111,29 @@ def test_a_weight_file_is_named_by_its_stem(otb: Path, loaded: list[str], tmp_pa
     assert (tmp_path / "out" / "OTB2015" / "mine" / "Car.txt").is_file()
 
 
+@pytest.mark.parametrize("model", [".", "../mine.v2"])
+def test_a_folder_of_graphs_is_named_by_its_name(
+    otb: Path, loaded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    folder = tmp_path / "mine.v2"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parent.parent / "weights" / "graphs" / "mobilenetv3_online" / "model.json", folder)
+    monkeypatch.chdir(folder)
+    assert evaluate(otb, model=model) == 0
+    assert (tmp_path / "out" / "OTB2015" / "mine.v2" / "Car.txt").is_file()
+
+
 def test_results_of_other_weights_are_not_taken_for_these(
     otb: Path, loaded: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.safetensors").write_text("1")
     assert evaluate(otb, model=str(tmp_path / "mine.safetensors")) == 0
     (tmp_path / "mine.safetensors").write_text("2")
-    assert evaluate(otb, model=str(tmp_path / "mine.safetensors")) == 2
-    assert (
-        "holds results of other weights, another runtime or another --index-base, named 'mine'; give another --results"
-        in capsys.readouterr().err
-    )
+    told = "holds results of other weights, another runtime or another --index-base, named 'mine'; give another"
+    for _ in range(2):
+        assert evaluate(otb, model=str(tmp_path / "mine.safetensors")) == 2
+        assert told in capsys.readouterr().err
+        shutil.rmtree(tmp_path / "out" / "reports", ignore_errors=True)  # what says whose the boxes are
 
 
 def test_results_with_another_index_base_are_not_taken_for_these(
@@ -139,6 +152,21 @@ def test_got10k_has_ao_and_sr(tmp_path: Path, loaded: list[str], capsys: pytest.
     (line,) = (line for line in out.splitlines() if "mean of 1" in line)
     assert line.count("1.000") == 4
     assert "1 frames without the object" in out
+
+
+def test_what_could_not_be_scored_is_named_before_anything_is_tracked(
+    tmp_path: Path, loaded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_got10k(tmp_path / "got", "val", "a", moving(5), [8] * 5)
+    assert evaluate(tmp_path / "got", "--results", str(tmp_path / "out [1]"), dataset="got10k") == 2
+    assert "no record with a [ in its path" in capsys.readouterr().err
+    write_got10k(tmp_path / "got", "val", "b", moving(5), None)
+    assert evaluate(tmp_path / "got", dataset="got10k") == 2
+    assert "sequence b has no box after its first frame, others have; leave it out" in capsys.readouterr().err
+    write_got10k(tmp_path / "got", "val", "b", moving(5) * np.nan, [8] * 5)
+    assert evaluate(tmp_path / "got", dataset="got10k") == 2
+    assert "sequence b has no box in its first frame" in capsys.readouterr().err
+    assert not loaded and not (tmp_path / "out").exists()
 
 
 def test_the_test_split_is_packed_for_the_server(
@@ -195,19 +223,25 @@ def test_without_the_extra_the_message_says_what_to_install(
     assert "pip install 'siamtrack[eval]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("cause", "status"), [(KeyboardInterrupt(), 130), (OSError("no space left"), 1)])
 def test_stopping_leaves_what_is_done(
-    otb: Path, loaded: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    otb: Path,
+    loaded: list[str],
+    cause: BaseException,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     updates = iter(range(100))
 
     def stop_later(self: SquareTracker, frame: np.ndarray) -> object:
         if next(updates) == 8:  # one to warm up, five in Dog, then in the middle of Man
-            raise KeyboardInterrupt
+            raise cause
         return original(self, frame)
 
     original = SquareTracker.update
     monkeypatch.setattr(SquareTracker, "update", stop_later)
-    assert evaluate(otb) == 130
+    assert evaluate(otb) == status
     assert "the same command goes on where it stopped" in capsys.readouterr().err
     assert [path.name for path in (otb.parent / "out" / "OTB2015" / "square").glob("*.txt")] == ["Dog.txt"]
     monkeypatch.setattr(SquareTracker, "update", original)

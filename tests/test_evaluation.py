@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from tracker.interface import Frame, Prediction, Tracker
 from tracker.metrics import score_track
 
 toolkit = pytest.importorskip("tracker.evaluation_toolkit", reason="needs the eval extra", exc_type=ImportError)
+
+ROOT = Path(__file__).parent.parent
 
 
 def end_the_process(tracker: Tracker, sequence: Sequence) -> None:
@@ -96,6 +101,42 @@ def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ChildProcessError, match="a worker process died"):
         list(map_sequences(StillTracker, end_the_process, three_sequences(tmp_path), 2))
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+from tests.drawn_sequences import StillTracker
+from tracker.data.otb import read_otb
+from tracker.evaluation import map_sequences
+
+
+def say_so(tracker, sequence):
+    Path(sys.argv[1], sequence.name, "begun").touch()
+
+
+if __name__ == "__main__":
+    for _ in map_sequences(StillTracker, say_so, read_otb(Path(sys.argv[1])), 2):
+        input()  # for ever
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_processes_end_with_the_one_that_began_them(tmp_path: Path) -> None:
+    three_sequences(tmp_path / "otb")
+    program = tmp_path / "evaluate.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, str(program), str(tmp_path / "otb")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)}
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("otb/*/begun"))) < 3:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.communicate(timeout=10)  # ends when no process holds the pipes
 
 
 def test_an_error_names_the_sequence(tmp_path: Path) -> None:

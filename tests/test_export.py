@@ -349,6 +349,18 @@ def test_export_clears_what_one_before_left_and_nothing_else(folder: Path, tmp_p
         assert [path.name for path in mine.parent.iterdir()] == [mine.name]
 
 
+def test_what_cannot_be_exported_leaves_what_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", "mobilenetv3_online", "--out", str(folder)]
+    assert main([*command, "--set", "online=false"]) == 2
+    assert "tracks nothing: it is not exported" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert main(command) == 2
+    assert "the exporter is not installed: pip install 'siamtrack[export]'" in capsys.readouterr().err
+    assert read_card(folder).kind == "onnx"
+
+
 def test_graphs_that_are_read_are_not_written_over(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     same = folder / ".." / folder.name
@@ -409,6 +421,19 @@ def test_path_that_ends_as_a_shipped_model_is_a_path(folder: Path, monkeypatch: 
     monkeypatch.chdir(mine)
     assert find_graphs(".") == Path() and find_graphs("..") == Path("..")
     assert load_tracker(".", "cpu", runtime="onnx").localiser.runtime.stride == 16
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_graphs_are_needed_no_more_once_they_are_loaded(
+    folder: Path, runtime: builder.RuntimeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    tracker = load_tracker(folder.name, "cpu", runtime=runtime)
+    shutil.rmtree(folder)
+    monkeypatch.chdir(ROOT)
+    shipped = load_tracker("mobilenetv3_online", "cpu", runtime=runtime)
+    found, wanted = (predictions(one)[-1].box.to_xywh() for one in (tracker, shipped))
+    assert found == pytest.approx(wanted, abs=0.05)
 
 
 def test_unknown_model_is_that_without_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:

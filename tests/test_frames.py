@@ -497,3 +497,14 @@ def test_refused_connection_is_one_line() -> None:
         url = f"rtsp://127.0.0.1:{server.getsockname()[1]}/x"
     with pytest.raises(OSError, match=f"cannot read {url}: Connection refused"):
         open_frames(url)
+
+
+def test_name_that_begins_with_a_tilde_is_a_file_where_nobody_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("~nobody-1.png", np.zeros((20, 30, 3), np.uint8))
+    with open_frames("~nobody-1.png") as frames:
+        assert [frame.shape for frame in frames] == [(20, 30, 3)]
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder: ~nobody-2\.png"):
+        open_frames("~nobody-2.png")

@@ -28,6 +28,27 @@ def test_paths_are_relative_to_the_list_and_names_are_those_of_the_videos(tmp_pa
     ]
 
 
+def videos_of(path: Path) -> list[str]:
+    return [each.video for each in read_manifest(path)]
+
+
+def test_a_name_may_begin_as_that_of_a_home_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    path = listing(tmp_path, f"{HEADER}\n~clip.mp4,1,2,3,4\n~/b.mp4,1,2,3,4\n")
+    assert videos_of(path) == [str(tmp_path / "~clip.mp4"), "/home/me/b.mp4"]
+
+
+def test_a_pattern_is_what_the_row_says_and_not_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "day [1]"
+    image = folder / "img [2]" / "0.png"
+    image.parent.mkdir(parents=True)
+    image.touch()
+    text = f"{HEADER},name\nimg*/*.png,1,2,3,4,all\nimg [2],1,2,3,4,\na.mp4,1,2,3,4,\n"
+    pattern, *plain = videos_of(listing(folder, text))
+    assert list(Path("/").glob(pattern.removeprefix("/"))) == [image]
+    assert plain == [str(image.parent), str(folder / "a.mp4")]
+
+
 def test_a_number_is_a_file_and_no_webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     listing(tmp_path, f"{HEADER}\n0,1,2,3,4\n")

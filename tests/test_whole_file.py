@@ -21,6 +21,7 @@ def test_other_files_and_urls_are_not_refused(tmp_path: Path) -> None:
     for source, output in (("a.mp4", "b.mp4"), ("a.mp4", "new.mp4"), ("none.mp4", "none.mp4")):
         refuse_source(str(tmp_path / source), tmp_path / output)
     refuse_source("https://host/a.mp4", tmp_path / "a.mp4")
+    refuse_source("~nobody.mp4", tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize("content", ["text", b"bytes"])

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -142,7 +142,9 @@ def _run(
     jobs, rest = lists
     by_name = {job.name: job for job in rest}
     try:
-        with _progress(quiet) as progress:
+        with ExitStack() as ends, _progress(quiet) as progress:
+            ends.callback(folder.close, jobs)
+            ends.callback(workers.close)  # before the folders are swept that its processes write to
             task = progress.add_task("", total=len(jobs), completed=len(jobs) - len(rest), speed=0.0)
             for outcome in run_jobs(rest, workers):
                 folder.add(by_name[outcome.name], outcome)
@@ -155,9 +157,6 @@ def _run(
     except OSError as error:
         print(f"siamtrack: error: {error}; the same command goes on from here", file=sys.stderr)
         return 1
-    finally:
-        workers.close()  # before the folders are swept that its processes write to
-        folder.close(jobs)
 
 
 def _progress(quiet: bool) -> "Progress":

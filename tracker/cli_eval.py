@@ -59,13 +59,13 @@ def eval_command(
     factory = partial(load_tracker, model, device, runtime=asked, threads=1)
     try:
         _run(benchmark, chosen, factory, workers)
-    except ChildProcessError as error:
+        _print(benchmark, chosen)
+    except OSError as error:  # such as a full disk, or a process that died
         typer.echo(f"siamtrack: error: {error}; the same command goes on where it stopped", err=True)
         return 1
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on where it stopped", err=True)
         return 130
-    _print(benchmark, chosen)
     return 0
 
 
@@ -79,6 +79,7 @@ def _read(dataset: Dataset, root: Path, split: str, index_base: int, names: list
     for sequence in chosen:
         if len(sequence.image_paths) < 2:
             raise ValueError(f"sequence {sequence.name} has one frame only, so there is nothing to track; leave it out")
+        sequence.first_box()  # says what is wrong if the object is absent at the start
     return chosen
 
 
@@ -91,9 +92,17 @@ def _benchmark(
         raise ValueError(f"siamtrack eval needs {error.name}: pip install 'siamtrack[eval]'") from error
     from tracker.data.got10k import is_published
 
-    name = Path(model).stem if _model_file(model) == Path(model) or Path(model).is_dir() else model
-    published = dataset is Dataset.OTB or any(is_published(sequence) for sequence in sequences)
-    return Benchmark(dataset.value, name, results, index_base, published)
+    path = Path(model).resolve()  # "." has no name
+    name = path.name if path.is_dir() else path.stem if _model_file(model) == Path(model) else model
+    unpublished = [] if dataset is Dataset.OTB else [one.name for one in sequences if not is_published(one)]
+    benchmark = Benchmark(dataset.value, name, results, index_base, len(unpublished) < len(sequences))
+    if dataset is Dataset.GOT10K and benchmark.published:
+        if unpublished:
+            raise ValueError(f"sequence {unpublished[0]} has no box after its first frame, others have; leave it out")
+        unfit = next((path for path in map(benchmark.record, sequences) if "[" in str(path)), None)
+        if unfit is not None:
+            raise ValueError(f"the toolkit finds no record with a [ in its path, such as {unfit}; give other names")
+    return benchmark
 
 
 def _model_file(model: str) -> Path | None:
@@ -110,7 +119,8 @@ def _check_weights(benchmark: "Benchmark", model: str, runtime: str) -> None:
     weights = hashlib.sha256(find_file(model, runtime).read_bytes()).hexdigest()
     made_with = f"{runtime} {weights} index base {benchmark.index_base}"
     note = benchmark.report_folder / "weights.sha256"
-    if note.is_file() and note.read_text().strip() != made_with:
+    told = note.read_text().strip() if note.is_file() else ""
+    if told != made_with and (told or any(benchmark.record_folder.rglob("*.txt"))):
         raise ValueError(
             f"{benchmark.record_folder} holds results of other weights, another runtime or another --index-base, named "
             f"{benchmark.tracker_name!r}; give another --results, or delete {benchmark.record_folder} and "

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tracker.data.sequence import Sequence
 from tracker.geometry import Box
 from tracker.interface import Frame, Tracker
+from tracker.threads import end_with_parent
 
 Result = TypeVar("Result")
 TrackerFactory = Callable[[], Tracker]
@@ -139,6 +140,7 @@ def _start_process(factory: TrackerFactory, job: Job[Any]) -> None:
     global _worker
     # Ctrl-C ends a worker at once and without a traceback; the parent reports it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
     cv2.setNumThreads(1)
     _worker = _Worker(factory, job)
 

@@ -48,7 +48,10 @@ def export(
     if half and kind == "torch":
         raise ValueError("programs of torch keep their weights as they are: --half is for onnx and openvino")
     config = parse(text)
-    begin(out)
+    if kind == "onnx":
+        _check_exporter()
+    parts = _parts(network, config, config.search_size)
+    begin(out)  # only now: what was there is gone
     exported = Exported(
         config=text,
         stride=network.stride,
@@ -60,7 +63,6 @@ def export(
         metrics=dict(metrics),
         kind=kind,
     )
-    parts = _parts(network, config, config.search_size)
     for name, module, inputs in parts:
         _write(module, inputs, exported.path(out, name), half)
     hashes = {name: digest(exported.path(out, name)) for name, *_ in parts}
@@ -151,13 +153,16 @@ def _write(module: Graph, inputs: dict[str, Tensor], path: Path, half: bool) -> 
         _halve(path)
 
 
-def _write_onnx(
-    module: Graph, inputs: tuple[tuple[Tensor, ...], list[str]], axes: tuple[object, ...], path: Path
-) -> None:
+def _check_exporter() -> None:
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
         raise ValueError("the exporter is not installed: pip install 'siamtrack[export]'") from error
+
+
+def _write_onnx(
+    module: Graph, inputs: tuple[tuple[Tensor, ...], list[str]], axes: tuple[object, ...], path: Path
+) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     given, names = inputs
     torch.onnx.export(

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.file_names import natural_order
+from tracker.file_names import in_home, natural_order
 from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, cut_off, open_video
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def _open_reader(source: str | Path | int) -> Reader:
         return _open_webcam(int(text))
     if "://" in text:
         return open_video(text, is_url=True)
-    path = Path(text).expanduser()
+    path = in_home(text)
     if path.is_dir():
         images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         if not images:

@@ -15,9 +15,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
 from typing import TextIO
 
+from tracker.file_names import in_home
 from tracker.geometry import Box
 
 REQUIRED = ("video", "x", "y", "w", "h")
@@ -146,7 +148,12 @@ def _parse(row: Row, folder: Path) -> tuple[Pass, Box, str]:
 def _locate(video: str, folder: Path) -> str:
     if not video:
         raise ValueError("video is empty")
-    return video if "://" in video else str(folder / Path(video).expanduser())
+    if "://" in video:
+        return video
+    path = in_home(video)
+    if set("*?[") & set(video) and not (folder / path).exists():  # a pattern, which the folder's own name is no part of
+        folder = Path(escape(str(folder)))
+    return str(folder / path)
 
 
 def _text(row: Row, key: str) -> str:

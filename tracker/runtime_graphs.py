@@ -168,7 +168,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
-        """Find all graphs. Raises ValueError where OpenVINO is not installed."""
+        """Read all graphs. Raises ValueError where OpenVINO is not installed."""
         try:
             import openvino
         except ImportError as error:
@@ -186,7 +186,8 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,  # two trackers in two processes would be pinned to the same core
         }
         self._names, self._kept = exported.outputs[BACKBONE], kept(exported)
-        self._paths = {graph: exported.path(folder, graph) for graph in exported.outputs}
+        # At once: when a shape first comes, the folder may be gone, another one, or not where a relative path leads.
+        self._models = {graph: self._core.read_model(exported.path(folder, graph)) for graph in exported.outputs}
         self._requests: dict[tuple[object, ...], tuple[dict[str, Any], list[Array], Any]] = {}
 
     def run(self, graph: str, inputs: Inputs) -> list[Array]:
@@ -222,7 +223,7 @@ class OpenVinoEngine:
         """
         import openvino
 
-        model = self._join() if graph == _SEARCH else self._core.read_model(self._paths[graph])
+        model = self._join() if graph == _SEARCH else self._models[graph].clone()
         names = [port.get_any_name() for port in model.inputs]
         model.reshape({name: list(inputs[name].shape) for name in names})
         compiled = self._core.compile_model(model, "CPU", self._properties)
@@ -242,7 +243,7 @@ class OpenVinoEngine:
         """Return one graph of backbone and head: the head reads its features where the backbone leaves them."""
         import openvino
 
-        backbone, head = (self._core.read_model(self._paths[graph]) for graph in (BACKBONE, HEAD))
+        backbone, head = (self._models[graph].clone() for graph in (BACKBONE, HEAD))
         results = dict(zip(self._names, backbone.get_results(), strict=True))
         codes = []
         for given in head.get_parameters():

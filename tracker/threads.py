@@ -1,9 +1,10 @@
-"""How many threads to use, and how to keep the linear algebra of NumPy and OpenCV on one while tracking."""
+"""How many threads to use, how to keep the linear algebra of NumPy and OpenCV on one, and when a process ends."""
 
+import multiprocessing
 import os
 from contextlib import AbstractContextManager
 from functools import cache
-from threading import Lock
+from threading import Lock, Thread
 
 from threadpoolctl import LibController, ThreadpoolController
 
@@ -24,6 +25,18 @@ def free_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # neither is on every system
     return max(1, round(cores - busy))
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, however that ends: nobody would take what it does, or give it more."""
+    Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def one_blas_thread() -> AbstractContextManager[None]:

@@ -105,9 +105,9 @@ def _check(kind: Any, value: Any, name: str) -> Any:  # noqa: ANN401 - types are
         return _build(kind, value, name + ".")
     if origin in (dict, tuple):
         return _check_many(kind, value, name)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
-    if type(value) is not kind:
+    if type(value) is not kind or value != value:  # NaN, with which no comparison tells anything
         raise ValueError(f"setting {name} must be {kind.__name__}, got {value!r}")
     return value
 

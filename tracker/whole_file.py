@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tracker.file_names import in_home
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -40,6 +42,6 @@ def refuse_source(source: str, output: Path) -> None:
     """Raise ValueError where an output is the file that is read; a link to it is the same file."""
     same = False
     with suppress(OSError):  # one of them is not there, or is no path but a URL
-        same = Path(source).expanduser().samefile(output)
+        same = in_home(source).samefile(output)
     if same:
         raise ValueError(f"{output} is the source itself; write to another file")

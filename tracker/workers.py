@@ -1,17 +1,16 @@
 """Do the jobs of a batch in other processes, and outlive those that die."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection
-from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 from tracker.batch_video import Outcome, Recipe, VideoWorker
 from tracker.manifest import VideoJob
+from tracker.threads import end_with_parent
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork would share the locks of threads that it does not have
 _DYING_SECONDS = 5.0  # between the end of a process's pipe and its own
@@ -148,18 +147,10 @@ class _Process:
 
 def _serve(pipe: "connection.Connection[Outcome, VideoJob]", recipe: Recipe[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent stops us
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # a video may take hours
     worker = VideoWorker(recipe)
     while True:
         try:
             pipe.send(worker.run(pipe.recv()))
         except (EOFError, OSError):  # the parent is gone
             return
-
-
-def _end_with_parent() -> None:
-    """Leave when the parent ends, however it does: a video may take hours, and nobody would take its result."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

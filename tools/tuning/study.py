@@ -23,6 +23,7 @@ from sqlalchemy import Connection, event
 from tools.tuning.objective import Shares, objective, part
 from tools.tuning.ranges import Range, Settings
 from tools.tuning.videos import Group, Scores
+from tracker.threads import end_with_parent
 
 Follow = Callable[[Group], dict[str, tuple[float, float]]]  # success AUC and mean overlap by kind
 Evaluate = Callable[[Settings], Follow]  # makes what follows groups with these settings
@@ -202,6 +203,7 @@ _worker: _Worker | None = None  # of a spawned process: set once, when it starts
 
 def _start(plan: Plan, make_evaluate: Callable[[], Evaluate]) -> None:
     global _worker
+    end_with_parent()
     cv2.setNumThreads(1)
     _worker = _Worker(plan, make_evaluate)
 

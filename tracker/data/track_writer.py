@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 
 from tracker.data.tracks import BoxXYWH, ObjectTrack, TrackFrame, UnreadablePictureError, parse_track, read_lines
-from tracker.file_names import natural_order
+from tracker.file_names import in_home, natural_order
 from tracker.frames import IMAGE_SUFFIXES
 from tracker.geometry import Box, context_side, share_inside
 from tracker.interface import Frame
@@ -42,7 +42,7 @@ def video_of(source: str, folder: Path) -> Video:
     Its name is its own and its folder's. Where another video has that name already, as many folders more stand before
     it as it takes; a video that has tracks there keeps its name, also where it was moved together with its folder.
     """
-    path = Path(source).expanduser().resolve()
+    path = in_home(source).resolve()
     origin = _origin(source, path)
     rows = [_row(line) for line in _whole_lines(folder / "tracks.jsonl")]
     taken = {str(row.get("video")): row.get("origin") for row in rows}
