@@ -51,12 +51,12 @@ class Way:
     share: float = 1.0  # of what was trained in the mean with the model that it began with
 
 
-_FROZEN = ('train.frozen=["conv1", "layer1", "layer2", "layer3"]',)
+_DEEPER = ('train.frozen=["conv1", "layer1", "layer2"]',)
 WAYS = (
     Way("finetuned", "`configs/finetune.toml`"),
     Way("mean", f"`siamtrack average` of that and `{DEFAULT_MODEL}`", share=0.5),
     Way("less", "the same, .3 of what was trained", share=0.3),
-    Way("head", "`configs/finetune.toml`, the whole backbone frozen", "head", _FROZEN),
+    Way("deeper", "`configs/finetune.toml`, the last part of the backbone learns too", "deeper", _DEEPER),
 )
 
 
