@@ -31,7 +31,7 @@ def test_encoders_that_ship_are_in_range(path: Path) -> None:
         ("train.batch=0", "train.batch must be 1 or more, got 0"),
         ("train.search_size=0", "train.search_size must be 1 or more, got 0"),
         ("train.lr_start=0", "train.lr_start must be above 0, got 0.0"),
-        ("train.lr_start=nan", "train.lr_start must be above 0, got nan"),
+        ("train.lr_start=nan", "setting train.lr_start must be float, got nan"),
         ("train.lr_start=inf", "train.lr_start must be above 0, got inf"),
         ("train.lr_end=0", "train.lr_end, where the fall is geometric, must be above 0, got 0.0"),
         ("train.lr_end=-1", "train.lr_end must not be negative, got -1.0"),
@@ -47,7 +47,7 @@ def test_encoders_that_ship_are_in_range(path: Path) -> None:
         ("train.data.negative_share=2", "train.data.negative_share must be 0 to 1, got 2.0"),
         ("train.data.camera_dark=-0.1", "train.data.camera_dark must be 0 to 1, got -0.1"),
         ("train.data.camera_coarse=1.5", "train.data.camera_coarse must be 0 to 1, got 1.5"),
-        ("train.data.weights.videos=nan", "train.data.weights.videos must not be negative, got nan"),
+        ("train.data.weights.videos=nan", "setting train.data.weights.videos must be float, got nan"),
         ("train.data.weights={''=-1.0}", "train.data.weights.'' must not be negative, got -1.0"),
     ],
 )
@@ -74,7 +74,7 @@ def test_what_only_a_geometric_fall_needs_is_asked_of_no_other() -> None:
         ),
         (
             ("train.distortion={rotate=nan,shear=0.0,scale=0.0,shift=0.0,bend=0.0,stroke_chance=0.0}",),
-            "train.distortion.rotate must not be negative, got nan",
+            "setting train.distortion.rotate must be float, got nan",
         ),
     ],
 )
