@@ -88,7 +88,7 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     elif isinstance(runtime, TorchRuntime):
         network = runtime.network
         places += [(backbone, "features", FINE) for backbone in network.backbones]
-        if runtime.fine_weight:
+        if network.fine_weight:
             places.append((graphs, "join", JOIN))
         if network.refiner is not None:
             places.append((network.refiner, "outline", JOIN))
