@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from tracker.whole_file import refuse_source, write_whole
+from tracker.whole_file import refuse_source, replacing, write_whole
 
 
 def test_source_is_refused_under_each_of_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +44,21 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
     write_whole(path, content)
     assert path.read_text() == (content if isinstance(content, str) else content.decode())
+
+
+def test_what_is_stopped_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_whole(path, "before")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_processes_that_write_one_file_have_a_part_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    with replacing(path) as ours:
+        monkeypatch.setattr(os, "getpid", lambda: 0)
+        write_whole(path, "of another process")
+        ours.write_text("ours")
+    assert path.read_text() == "ours" and list(tmp_path.iterdir()) == [path]

@@ -24,6 +24,7 @@ from tracker.evaluation import follow
 from tracker.geometry import Box
 from tracker.interface import Tracker
 from tracker.metrics import Floats, TrackScore, mean_score, present, score_track
+from tracker.whole_file import replacing
 
 _FOLDERS = {"otb": "OTB2015", "got10k": "GOT-10k"}  # the toolkit's names for the folders of records and reports
 
@@ -267,6 +268,5 @@ def _shifted(boxes_xywh: Floats, offset: int) -> Floats:
 def _save(path: Path, rows: NDArray[np.float64], fmt: str) -> None:
     # in one step: a record that is there is whole, and it comes after its times
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    np.savetxt(part, rows, fmt=fmt, delimiter=",")
-    part.replace(path)
+    with replacing(path) as part:
+        np.savetxt(part, rows, fmt=fmt, delimiter=",")

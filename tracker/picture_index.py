@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tracker.frames import IMAGE_SUFFIXES
 from tracker.interface import Frame
 from tracker.verifier import Embedding, Verifier, embed_file
+from tracker.whole_file import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -152,9 +153,8 @@ def search(index: PictureIndex, vector: Embedding, count: int) -> list[Hit]:
 def write_index(path: Path, index: PictureIndex) -> None:
     """Write an index in one step: a reader sees the old file or the new one. Raises OSError where it cannot."""
     facts = {"format": _FORMAT, "folder": str(index.folder), "model": index.model, "names": list(index.names)}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same index
     try:
-        with part.open("wb") as file:  # a name without .npz stays as it is
+        with replacing(path) as part, part.open("wb") as file:  # a name without .npz stays as it is
             np.savez(
                 file,
                 facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
@@ -162,11 +162,8 @@ def write_index(path: Path, index: PictureIndex) -> None:
                 stamps=index.stamps,
                 vectors=index.vectors,
             )
-        part.replace(path)
     except OSError as error:
         raise OSError(f"cannot write the index {path} ({error})") from error
-    finally:
-        part.unlink(missing_ok=True)  # also where Ctrl-C came in between
 
 
 def read_index(path: Path) -> PictureIndex:

@@ -1,5 +1,6 @@
 """Write files so that nothing else is lost: in one step, and never in the place of what is read."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,19 +17,27 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which takes the place of another one in one step, or is gone where writing failed.
+
+    It is this process's own: another one may write the same file.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: str | bytes | memoryview) -> None:
     """Write a text or bytes: who reads sees the old file or the new one, also where this process is killed.
 
     Raises OSError naming a file that cannot be written; what was there is kept.
     """
-    part = path.with_name(path.name + ".part")
-    with naming(path):
-        try:
-            part.write_bytes(content.encode() if isinstance(content, str) else content)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+    with naming(path), replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def check_folder(output: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tracker.evaluation import read_frame
 from tracker.interface import Frame, Tracker
 from tracker.metrics import average_overlap, success_auc
 from tracker.toml_tree import to_toml
+from tracker.whole_file import replacing, write_whole
 from tracker.zoo import find_file
 
 KINDS = ("whole", "starts")
@@ -126,15 +126,12 @@ def store_frames(groups: Items[Group], folder: Path, limit_gb: float) -> Path:
             "allow more with --store-gb, cut the videos with --frames, or decode in every trial with --store-gb 0"
         )
     places, end = {}, 0
-    part = file.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as out:
+    with replacing(file) as part, part.open("wb") as out:
         for path in pictures:
             frame = read_frame(path)
             places[str(path)] = (end, *frame.shape[:2])
             end += out.write(frame.tobytes())
-    part.replace(file)
-    part.write_text(json.dumps(places), encoding="utf-8")
-    part.replace(index_file)
+    write_whole(index_file, json.dumps(places))
     return file
 
 
