@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,6 +36,10 @@ class Candidate:
     def box_uvwh(self) -> BoxUVWH:
         """The box: its centre less the crop's middle, and its size."""
         return self.du, self.dv, self.w, self.h
+
+    def scored(self, score: float) -> "Candidate":
+        """Return the same box with another score."""
+        return Candidate(self.du, self.dv, self.w, self.h, score)
 
     def in_frame(self, region: CropGeometry) -> Box:
         """Return the box in pixels of the frame that the crop was cut from."""
@@ -212,7 +217,7 @@ def best_proposal(proposals: Proposals, size_wh: tuple[float, float], config: RP
     highest = float(bounds[best])
     check_finite(highest)
     box = proposals.box(best)
-    penalty = float(_penalty(box[2:], size_wh, config.penalty_k))
+    penalty = _penalty(box[2:], size_wh, config.penalty_k)
     # Penalties only lower a cell: one that without them is no better than the best with them cannot win.
     cells = np.flatnonzero(bounds >= highest * penalty)
     if len(cells) > 1:
@@ -258,11 +263,11 @@ def value_near(scores: Response, candidate: Candidate, stride: int) -> float:
 def _penalty(size_wh: tuple[Number, Number], last_wh: tuple[float, float], penalty_k: float) -> Number:
     """Return the factor for a box that differs from the last size: 1 where it does not, of arrays one by one."""
     (w, h), (last_w, last_h) = size_wh, last_wh
-    grown = _change(context_side(w, h, _CONTEXT) / context_side(last_w, last_h, _CONTEXT))
-    penalty: Number = np.exp(-penalty_k * (grown * _change(w / h / (last_w / last_h)) - 1))
+    one = isinstance(w, float)  # of which Python's own functions take a fifth of the time
+    larger: Any = max if one else np.maximum
+    exp: Any = math.exp if one else np.exp
+    grown = context_side(w, h, _CONTEXT) / context_side(last_w, last_h, _CONTEXT)
+    stretched = w / h / (last_w / last_h)
+    change = larger(grown, 1 / grown) * larger(stretched, 1 / stretched)
+    penalty: Number = exp(-penalty_k * (change - 1))
     return penalty
-
-
-def _change(ratio: Number) -> Number:
-    change: Number = np.maximum(ratio, 1 / ratio)
-    return change

@@ -85,7 +85,7 @@ class PlaceModel:
 
         Of a smaller square it is less: what that shows of the object weighs what it weighs elsewhere.
         """
-        return float(projected.shape[-1] / state.cells / online_filter.norms(projected)[0])
+        return float(projected.shape[-1] / state.cells / online_filter.norm(projected))
 
     def due(self, state: PlaceState, projected: Array) -> int:
         """Return how many frames projected maps are to be learned for, 0 where it is not their turn."""

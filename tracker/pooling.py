@@ -26,10 +26,9 @@ def pool_box(maps: Array, box_uvwh: tuple[float, float, float, float], stride: i
 
 def sample(maps: Array, rows: Array, columns: Array) -> Array:
     """Return maps (C, h, w) as (C, n, m): each row, (n, h), and each column, (m, w), is weighed out of theirs."""
-    channels, height, width = maps.shape
-    # The short way: (C * h, w) x (w, m) is one product of matrices, the rest is small.
-    narrow = (maps.reshape(-1, width) @ columns.T).reshape(channels, height, -1)
-    sampled: Array = np.matmul(rows, narrow)
+    # Rows first, a small product a channel: what is left, (C * n, w) x (w, m), is one product, and a short one.
+    fewer = np.matmul(rows, maps)
+    sampled: Array = (fewer.reshape(-1, maps.shape[2]) @ columns.T).reshape(*fewer.shape[:2], -1)
     return sampled
 
 

@@ -133,7 +133,7 @@ class RPNLocaliser:
             model = self._learned(model, projected, maps, candidate)
         if candidate.score < self.config.hold:  # chance; who follows it is far away when the object comes back
             return Candidate(*last, score), 0, model
-        return replace(candidate, score=score), 0, model
+        return candidate.scored(score), 0, model
 
     def _corrected(self, model: RPNState, seen: Seen, candidate: Candidate) -> tuple[Candidate, Array | None]:
         """Return the candidate, its box corrected where that is trusted, and the map to learn such corrections from."""
@@ -161,7 +161,7 @@ class RPNLocaliser:
         candidate = best_proposal(proposals, size_wh, self._anywhere)
         evidence = self._evidence(seen, proposals, candidate)
         found = self.certainty.judge_afresh(model.certainty, evidence, seen.maps[0], candidate.box_uvwh)
-        return replace(candidate, score=found.score)
+        return candidate.scored(found.score)
 
     def regained(self, model: RPNState) -> RPNState:
         """Return the model for an object that was found elsewhere."""

@@ -192,6 +192,8 @@ class _Task(NamedTuple):
 def _search(tasks: Sequence[_Task], frame: Frame) -> list[Look]:
     """Search for each task's target; squares of one size go through the network as one batch. No state changes."""
     regions = [task.regions for task in tasks]
+    if len(tasks) <= 1:
+        return _search_alike(tasks, regions, frame) if tasks else []
     alike: dict[int, list[int]] = {}
     for at, own in enumerate(regions):
         alike.setdefault(own[0].size, []).append(at)

@@ -10,6 +10,7 @@ samples, so memory and time are constant (recursive least squares). All function
 float32 or float64: the sums are small, and a loop on them needs no other library than those that read the frames.
 """
 
+import math
 from typing import Any
 
 import cv2
@@ -22,8 +23,12 @@ Array = NDArray[np.floating[Any]]
 
 def norms(samples: Array) -> Array:
     """Return the norm (N,) of each of samples (N, d, h, w), a little above 0 for one without energy."""
-    squares = [np.vdot(one, one) for one in samples]
-    return np.sqrt(np.array(squares, samples.dtype)).clip(min=1e-12)
+    return np.array([norm(one) for one in samples], samples.dtype)
+
+
+def norm(sample: Array) -> float:
+    """Return the norm of one sample, a little above 0 for one without energy."""
+    return max(math.sqrt(np.vdot(sample, sample)), 1e-12)
 
 
 def principal_directions(features: Array, count: int) -> Array:
@@ -123,6 +128,7 @@ def respond(features: Array, weights: Array, kernel: int) -> Array:
     planes[..., reach : reach + height, reach : reach + width] = answers
     one, down, across, row, item = planes.strides
     # Tap (p, q) of place (y, x) lies on cell (y + p - reach, x + q - reach): [:, p, q, y, x] is what it answers there.
-    shifted = as_strided(planes, (n, kernel, kernel, height, width), (one, down + row, across + item, row, item))
+    strides = one, down + row, across + item, row, item
+    shifted = np.ndarray((n, kernel, kernel, height, width), planes.dtype, planes.data, strides=strides)
     found: Array = shifted.sum((1, 2))
     return found
