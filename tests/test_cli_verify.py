@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -283,15 +284,21 @@ def test_index_is_brought_up_to_date(
     assert capsys.readouterr().out.count("same") == 5
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_index_that_was_stopped_goes_on(
-    model: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: str,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stop: signal.Signals,
 ) -> None:
     out = tmp_path / "index"
     plain, read = verifier_module.read_image, []
 
     def read_some(path: Path) -> np.ndarray:
         if len(read) == 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(stop)
         read.append(path)
         return plain(path)
 

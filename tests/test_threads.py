@@ -1,3 +1,5 @@
+import signal
+import sys
 from collections.abc import Iterator
 from threading import Event, Thread
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tracker.threads import free_cores, free_threads, one_blas_thread
+from tracker.threads import free_cores, free_threads, one_blas_thread, stop_signals_raise_once
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,25 @@ def test_limit_lasts_until_the_last_one_leaves(two_threads: int) -> None:
     left.set()
     thread.join()
     assert blas_threads() == [2] * two_threads
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_the_first_signal_stops_and_more_of_them_do_not() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals_raise_once():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_signals_raise_once():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,15 +1,13 @@
 """`siamtrack track`: follow objects through a source and write what was found."""
 
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -224,12 +222,13 @@ def _follow(
     from tracker.loop import LatencyMeter, track_many
     from tracker.siamese_tracker import update_many
     from tracker.tally import Tally
+    from tracker.threads import stop_signals_raise_once
 
     meter = LatencyMeter()
     tally = Tally(len(boxes))
     reader, expected = source
     status = 0
-    with _stop_signals_raise_once():
+    with stop_signals_raise_once():
         try:
             with outputs, reader, _progress(options.quiet) as progress:
                 task = progress.add_task("", total=expected, speed=0.0)
@@ -250,28 +249,6 @@ def _follow(
             print(f"siamtrack: error: {error}", file=sys.stderr)
         _print_summary(options, tally, reader.dropped, meter.latency())
     return status
-
-
-@contextmanager
-def _stop_signals_raise_once() -> Iterator[None]:
-    """Let the first Ctrl-C, SIGTERM or SIGHUP raise KeyboardInterrupt and ignore more: they would cut off the files."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in the main thread alone
-        return
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no terminal that hangs up
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = [signal.signal(each, stop) for each in signals]
-    try:
-        yield
-    finally:
-        for each, handler in zip(signals, before, strict=True):
-            signal.signal(each, handler)
 
 
 def _progress(quiet: bool) -> "Progress":

@@ -132,6 +132,7 @@ def index_command(
     Ctrl-C stops early; the same command goes on from there.
     """
     from tracker.picture_index import PictureIndex, check_model, find_pictures, probe_vectors, read_index, write_index
+    from tracker.threads import stop_signals_raise_once
     from tracker.whole_file import check_folder
     from tracker.zoo import DEFAULT_MODEL
 
@@ -142,10 +143,11 @@ def index_command(
     if known is not None:
         check_model(known, verifier)
     before = {} if known is None else known.entries()
-    entries, counts, stopped = _embed_all(pictures, verifier, before, quiet)
-    kept = {**before, **entries} if stopped else entries
     name = known.model if known else model or DEFAULT_MODEL
-    write_index(out, PictureIndex.of(folder.absolute(), name, probe_vectors(verifier), dict(sorted(kept.items()))))
+    with stop_signals_raise_once():
+        entries, counts, stopped = _embed_all(pictures, verifier, before, quiet)
+        kept = {**before, **entries} if stopped else entries
+        write_index(out, PictureIndex.of(folder.absolute(), name, probe_vectors(verifier), dict(sorted(kept.items()))))
     gone = len(before.keys() - kept.keys())
     typer.echo(
         f"{len(kept)} pictures in {out}: {counts['embedded']} embedded, {counts['kept']} as they were, {gone} gone; "

@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
-from contextlib import AbstractContextManager
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread, main_thread
+from types import FrameType
 
 from threadpoolctl import LibController, ThreadpoolController
 
@@ -91,3 +94,29 @@ def _libraries() -> list[LibController]:
     """Return those with linear algebra; all that are loaded are looked at, once."""
     # Its own `limit` asks them for all that it knows of each, with every update: 40 us of it, where this takes 25.
     return ThreadpoolController().select(user_api="blas").lib_controllers  # type: ignore[no-any-return]
+
+
+@contextmanager
+def stop_signals_raise_once() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or SIGHUP raise KeyboardInterrupt and ignore more: they would cut off the files.
+
+    For what is done in it and leaves files; where it ends, the signals mean what they meant before.
+    """
+    if current_thread() is not main_thread():
+        yield  # Python handles signals in the main thread alone
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no terminal that hangs up
+    there = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    signals = [each for each in there if signal.getsignal(each) != signal.SIG_IGN]  # as nohup has it
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [signal.signal(each, stop) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
