@@ -46,6 +46,7 @@ setup(
     },
     install_requires=[
         "av>=14",
+        "filelock>=3.13",
         "numpy>=2",
         "onnxruntime>=1.20",
         # The headless build: opencv-python also needs the system's libGL, which bare servers lack.

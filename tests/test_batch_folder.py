@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.batches import draw_video, job_for, recipe
+from tracker import whole_file
 from tracker.batch_folder import COLUMNS, BatchFolder, Maker, model_digest
 from tracker.batch_video import PART, Outcome, VideoWorker
 from tracker.exported import CARD, digest
 from tracker.manifest import VideoJob
+from tracker.whole_file import LOCK
 from tracker.zoo import find_graphs, find_weights
 
 MAKER = Maker("fast", "f00d", "onnx", ("recovery=false",), "1.0.0")
@@ -26,11 +28,11 @@ def track(
     order = recipe(out, save_videos)
     folder = BatchFolder(out, maker)
     rest = folder.pending(jobs, order, [])
-    folder.begin(rest, order)
-    worker = VideoWorker(order)
-    for job in rest[:stop]:
-        folder.add(job, worker.run(job))
-    folder.close(jobs)
+    with folder.begin(rest, order):
+        worker = VideoWorker(order)
+        for job in rest[:stop]:
+            folder.add(job, worker.run(job))
+        folder.close(jobs)
     return [job.name for job in rest[:stop]]
 
 
@@ -39,11 +41,26 @@ def record(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def listed(out: Path) -> set[str]:
+    return {path.name for path in out.iterdir()} - {LOCK}
+
+
+def test_a_folder_in_which_another_batch_is_at_work_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole_file, "_WAIT_S", 0.05)
+    jobs, out = three_jobs(tmp_path), tmp_path / "out"
+    with BatchFolder(out, MAKER).begin(jobs, recipe(out)):
+        (out / f"{PART}a").mkdir()
+        with pytest.raises(ValueError, match="another process is at work in .*out; let it end"):
+            track(out, jobs)
+        assert (out / f"{PART}a").is_dir()
+    assert track(out, jobs) == ["a", "b", "c"]
+
+
 def test_error_of_several_lines_is_one_cell(tmp_path: Path) -> None:
     jobs, out = three_jobs(tmp_path), tmp_path / "out"
     folder = BatchFolder(out, MAKER)
-    folder.begin(jobs, recipe(out))
-    folder.add(jobs[0], Outcome("a", False, 0, 0, 0.5, "one\u2028two"))
+    with folder.begin(jobs, recipe(out)):
+        folder.add(jobs[0], Outcome("a", False, 0, 0, 0.5, "one\u2028two"))
     BatchFolder(out, MAKER).close(jobs)
     assert [row["error"] for row in record(out)] == ["one\u2028two"]
 
@@ -51,9 +68,9 @@ def test_error_of_several_lines_is_one_cell(tmp_path: Path) -> None:
 def test_the_record_has_a_row_a_job_in_their_order(tmp_path: Path) -> None:
     jobs, out = three_jobs(tmp_path), tmp_path / "out"
     folder = BatchFolder(out, MAKER)
-    folder.begin(jobs, recipe(out))
-    folder.add(jobs[2], Outcome("c", True, 4, 1, 2.25, ""))
-    folder.add(jobs[0], Outcome("a", False, 2, 0, 0.5, 'no "room", none'))
+    with folder.begin(jobs, recipe(out)):
+        folder.add(jobs[2], Outcome("c", True, 4, 1, 2.25, ""))
+        folder.add(jobs[0], Outcome("a", False, 2, 0, 0.5, 'no "room", none'))
     assert [row["name"] for row in record(out)] == ["c", "a"]  # as it was done: whoever looks sees it at once
     folder.close(jobs)
     assert (out / "results.csv").read_text().splitlines() == [
@@ -158,7 +175,7 @@ def test_what_killed_processes_left_is_deleted(tmp_path: Path) -> None:
     (out / f"{PART}x").mkdir(parents=True)
     (out / f"{PART}x" / "a.csv").write_text("half")
     track(out, jobs)
-    assert {path.name for path in out.iterdir()} == {"a.csv", "b.csv", "c.csv", "results.csv", "batch.json"}
+    assert listed(out) == {"a.csv", "b.csv", "c.csv", "results.csv", "batch.json"}
 
 
 def test_files_that_no_batch_made_are_not_replaced(tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def test_files_that_no_batch_made_are_not_replaced(tmp_path: Path) -> None:
     (out / "b.csv").write_text("precious")
     with pytest.raises(ValueError, match=r"b\.csv is there already, and no batch made it"):
         track(out, jobs)
-    assert {path.name for path in out.iterdir()} == {"b.csv"}
+    assert listed(out) == {"b.csv"}
     (out / "results.csv").write_text("my,own,results\n")
     with pytest.raises(ValueError, match=r"results\.csv is no record of a batch"):
         track(out, jobs)

@@ -12,6 +12,7 @@ import pytest
 from tests.batches import BROKEN, CALM, KILLED, LOST, SLOW, ColourTracker, draw_video, load_tracker, update_each
 from tracker.batch_folder import BatchFolder
 from tracker.cli import main
+from tracker.whole_file import LOCK
 
 ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "tracker" / "assets" / "demo.mp4"
@@ -57,7 +58,7 @@ def test_all_videos_are_tracked_and_counted(
     listing, out = draw_batch(tmp_path, {"a": CALM, "b": LOST}), tmp_path / "new" / "out"
     assert main(["batch", str(listing), "--out", str(out), "--workers", "1", "--save-videos"]) == 0
     assert results(out) == {"a": ("done", 4, 0, ""), "b": ("done", 4, 3, "")}
-    assert {path.name for path in out.iterdir()} == {
+    assert {path.name for path in out.iterdir()} - {LOCK} == {
         *("a.csv", "a.mp4", "b.csv", "b.mp4"),
         *("results.csv", "batch.json"),
     }
@@ -249,13 +250,14 @@ def stop_in_third(folder: Path, stop: signal.Signals) -> tuple[list[str], int, s
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_ctrl_c_leaves_whole_files_and_no_process(tmp_path: Path) -> None:
-    _, status, output, errors = stop_in_third(tmp_path, signal.SIGINT)
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_whole_files_and_no_process(tmp_path: Path, stop: signal.Signals) -> None:
+    _, status, output, errors = stop_in_third(tmp_path, stop)
     assert status == 130
     assert errors == "siamtrack: stopped early; the same command goes on from here\n"
     assert output.startswith("videos   2 done, 0 were done before, 0 failed\n")
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {"a.csv", "b.csv", "results.csv", "batch.json"}
+    assert {path.name for path in out.iterdir()} - {LOCK} == {"a.csv", "b.csv", "results.csv", "batch.json"}
     assert list(results(out)) == ["a", "b"]
 
 
@@ -268,7 +270,7 @@ def test_a_run_that_is_killed_leaves_no_process_and_goes_on(tmp_path: Path, fake
     for index in range(3, 100):
         (tmp_path / "slow" / f"{index}.png").unlink()
     assert main(command) == 0
-    assert {path.name for path in out.iterdir()} == {
+    assert {path.name for path in out.iterdir()} - {LOCK} == {
         *("a.csv", "b.csv", "slow.csv", "c.csv"),
         *("results.csv", "batch.json"),
     }

@@ -5,13 +5,15 @@ NAME.mp4       the drawn video, where it was asked for
 results.csv    a row a video: name, status (done or failed), frames, lost_frames (of all targets together), seconds,
                error (of one that is done: what reading it warned of), row (digest of its rows in the manifest)
 batch.json     the model, runtime, settings and version that made all of them
+.lock          empty; one batch at a time holds it
 """
 
 import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from tracker.batch_video import PART, Outcome, Recipe
 from tracker.exported import digest
 from tracker.loop import AnyTracker
 from tracker.manifest import VideoJob
-from tracker.whole_file import write_whole
+from tracker.whole_file import alone_in, write_whole
 from tracker.zoo import find_file
 
 COLUMNS = ("name", "status", "frames", "lost_frames", "seconds", "error", "row")
@@ -91,16 +93,22 @@ class BatchFolder:
                     raise ValueError(f"{path} is there already, and no batch made it; give another --out")
         return rest
 
-    def begin(self, rest: Iterable[VideoJob], recipe: Recipe[AnyTracker]) -> None:
-        """Make the folder and delete what is left of earlier results of the jobs that will be done."""
+    @contextmanager
+    def begin(self, rest: Iterable[VideoJob], recipe: Recipe[AnyTracker]) -> Iterator[None]:
+        """Make the folder and delete what is left of earlier results of the jobs that are done inside.
+
+        Raises ValueError where another batch is at work in the folder.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path / RECORD, json.dumps(asdict(self._maker), indent=1) + "\n")
-        for job in rest:
-            self._rows.pop(job.name, None)
-            for path in recipe.outputs(job.name):
-                path.unlink(missing_ok=True)
-        self._sweep()
-        self._write(self._rows.values())
+        with alone_in(self.path):
+            write_whole(self.path / RECORD, json.dumps(asdict(self._maker), indent=1) + "\n")
+            for job in rest:
+                self._rows.pop(job.name, None)
+                for path in recipe.outputs(job.name):
+                    path.unlink(missing_ok=True)
+            self._sweep()
+            self._write(self._rows.values())
+            yield
 
     def _is_done(self, job: VideoJob, recipe: Recipe[AnyTracker]) -> bool:
         row = self._rows.get(job.name)

@@ -62,8 +62,7 @@ def batch_command(
     status = 0
     if rest:
         recipe.load()  # a model that cannot be used is wrong use, not a failure of every video
-        with closing(_open_workers(recipe, on, workers)) as opened:
-            folder.begin(rest, recipe)
+        with closing(_open_workers(recipe, on, workers)) as opened, folder.begin(rest, recipe):
             status = _run(folder, (jobs, rest), opened, counts, quiet)
     _print_summary(folder, counts, len(jobs) - len(rest))
     return status
@@ -137,12 +136,13 @@ def _run(
     quiet: bool,
 ) -> int:
     """Track to the end, a failure of the record or Ctrl-C; return the exit status. lists: all jobs, those to do."""
+    from tracker.threads import stop_signals_raise_once
     from tracker.workers import run_jobs
 
     jobs, rest = lists
     by_name = {job.name: job for job in rest}
     try:
-        with ExitStack() as ends, _progress(quiet) as progress:
+        with stop_signals_raise_once(), ExitStack() as ends, _progress(quiet) as progress:
             ends.callback(folder.close, jobs)
             ends.callback(workers.close)  # before the folders are swept that its processes write to
             task = progress.add_task("", total=len(jobs), completed=len(jobs) - len(rest), speed=0.0)

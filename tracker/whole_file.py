@@ -1,4 +1,4 @@
-"""Write files so that nothing else is lost: in one step, and never in the place of what is read."""
+"""Write files so that nothing else is lost: in one step, alone in a folder, and never in the place of what is read."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tracker.file_names import in_home
+
+LOCK = ".lock"  # in a folder that one process at a time works in
+_WAIT_S = 10.0  # for what a killed process began, such as those that read ahead for it, to end as well
 
 
 @contextmanager
@@ -38,6 +41,26 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
     """
     with naming(path), replacing(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, as far as they ask: each would write over what the other one keeps there.
+
+    Raises ValueError where another one is inside. One that is killed is inside no longer.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, timeout=_WAIT_S)
+    with naming(folder / LOCK):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(f"another process is at work in {folder}; let it end, or give another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_folder(output: Path) -> None:
