@@ -84,10 +84,12 @@ class _Recorder:
         return found
 
 
-def make_tracker(model: str, overrides: Items[str], runtime: str) -> SiameseTracker:
-    """Return a tracker whose evidence can be read."""
+def make_tracker(model: str, overrides: Items[str], runtime: str, fit: bool) -> SiameseTracker:
+    """Return a tracker whose evidence can be read; to fit [score] it needs one. Raises ValueError where it has none."""
     tracker = load_tracker(model, "cpu", overrides, runtime, threads=1)  # type: ignore[arg-type]
     certainty = getattr(tracker.localiser, "certainty", None)
+    if fit and certainty is None:
+        raise ValueError(f"{model} has no table [score] to fit: give it that of configs/siamrpn_mobile.toml first")
     if certainty is not None:
         tracker.localiser.certainty = _Recorder(certainty)  # type: ignore[attr-defined]
     return tracker
@@ -295,6 +297,8 @@ def _plot(videos: Items[Known], path: Path) -> None:
 
 def _measure(args: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the report, each kind being followed before its row."""
+    if args.plot:
+        args.plot.parent.mkdir(parents=True, exist_ok=True)
     videos = make_videos(find_sets(args.data, None))
     changes = "".join(f" --set {change}" for change in args.overrides)
     yield "# Does it know when it is lost?"
@@ -303,13 +307,13 @@ def _measure(args: argparse.Namespace) -> Iterator[str]:
     kinds_asked = f"--kinds {' '.join(args.kinds)}{' --fit' if args.fit else ''}"
     yield f"--runtime {args.runtime} {kinds_asked}`, which says how to read it."
     yield ""
-    factory = partial(make_tracker, args.model, tuple(args.overrides), args.runtime)
+    factory = partial(make_tracker, args.model, tuple(args.overrides), args.runtime, args.fit)
     kinds = {kind: _watch_all(factory, videos[kind], args.workers) for kind in args.kinds}
     table = ""
     if args.fit:
         judged, table = _fitted([video for of_kind in kinds.values() for video in of_kind])
-        by_name = {video.name: video for video in judged}
-        kinds = {kind: [by_name[video.name] for video in of_kind] for kind, of_kind in kinds.items()}
+        rest = iter(judged)
+        kinds = {kind: list(islice(rest, len(of_kind))) for kind, of_kind in kinds.items()}
     yield from report(kinds)
     if table:
         yield from ("", "The table that fits:", "", "```", table, "```")
@@ -335,8 +339,8 @@ def main(argv: Items[str] | None = None) -> int:
 
 
 def _watch_all(factory: partial[SiameseTracker], sequences: list[Sequence], workers: int) -> list[Known]:
-    found = {sequence.name: known for sequence, known in map_sequences(factory, watch, sequences, workers)}
-    return [found[sequence.name] for sequence in sequences]
+    found = dict(map_sequences(factory, watch, sequences, workers))  # two sets may have sequences of one name
+    return [found[sequence] for sequence in sequences]
 
 
 if __name__ == "__main__":

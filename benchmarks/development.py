@@ -24,13 +24,14 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.cameras import CAMERAS, make_behind
 from benchmarks.peers import PEERS, make_peer
 from tracker.builder import load_tracker
 from tracker.data.otb import read_otb
-from tracker.data.sequence import Sequence
+from tracker.data.sequence import Sequence, check_followable
 from tracker.evaluation import Track, TrackerFactory, follow_sequence, map_sequences
 from tracker.metrics import TrackScore, mean_score, overlaps, score_auroc, score_track
 
@@ -54,14 +55,19 @@ def find_sets(roots: Items[Path], frames: int | None) -> dict[str, list[Sequence
         root = next((r for r in roots if any((r / name).glob("*/groundtruth_rect.txt"))), None)
         if root is None:
             raise ValueError(f"no {name}/<sequence>/groundtruth_rect.txt below any of {[str(r) for r in roots]}")
-        sequences = read_otb(root / name, base)
-        found[name] = [sequence.head(frames) for sequence in sequences] if frames else sequences
+        found[name] = _read(root / name, base, frames)
     return found
 
 
 def read_set(folder: Path, frames: int | None) -> dict[str, list[Sequence]]:
     """Return the sequences of a folder as a set of its name, cut to the first `frames`."""
-    return {folder.name: [sequence.head(frames) if frames else sequence for sequence in read_otb(folder, 1)]}
+    return {folder.resolve().name: _read(folder, 1, frames)}  # "." has no name
+
+
+def _read(folder: Path, index_base: int, frames: int | None) -> list[Sequence]:
+    sequences = read_otb(folder, index_base)
+    check_followable(sequences)
+    return [sequence.head(frames) for sequence in sequences] if frames else sequences
 
 
 def measure(factory: TrackerFactory, sequences: Items[Sequence], workers: int) -> tuple[Row, list[Row]]:
@@ -85,14 +91,16 @@ def _median_ms(times_s: np.ndarray) -> float:
 
 
 def _table(title: str, results: dict[str, tuple[Row, list[Row]]], per_sequence: bool) -> Table:
-    table = Table(title=title)
+    table = Table(title=escape(title))
     for column in ("set", "frames", "AUC", "precision@20", "AO", "AUROC", "ms"):
         table.add_column(column, justify="left" if column == "set" else "right")
     for name, (mean, rows) in results.items():
         for label, row in [(name, mean), *((f"  {row.name}", row) for row in rows if per_sequence)]:
             score = row.score
             figures = (score.success_auc, score.precision, score.ao, row.auroc)
-            table.add_row(label, str(score.frames), *(f"{value:.3f}" for value in figures), f"{row.median_ms:.2f}")
+            table.add_row(
+                escape(label), str(score.frames), *(f"{value:.3f}" for value in figures), f"{row.median_ms:.2f}"
+            )
     return table
 
 
@@ -153,8 +161,10 @@ def main(argv: Items[str] | None = None) -> int:
             factory = partial(load_tracker, args.model, args.device, **options)
         if args.camera:
             factory = partial(make_behind, factory, args.camera)
+        if args.json:
+            args.json.parent.mkdir(parents=True, exist_ok=True)  # before anything is measured
         results = {name: measure(factory, sequences, args.workers) for name, sequences in sets.items()}
-    except (ValueError, ChildProcessError) as error:
+    except (ValueError, OSError) as error:  # ChildProcessError is an OSError
         print(f"error: {error}", file=sys.stderr)
         return 2
     title = " ".join([args.peer or args.model, *args.overrides, *([args.camera] if args.camera else [])])

@@ -6,9 +6,14 @@ from pathlib import Path
 
 
 def publish(lines: Iterable[str], out: Path | None) -> int:
-    """Print the lines as they come, then write them to `out`; return 2 after a one-line message for what went wrong."""
+    """Print the lines as they come, then write them to `out`; return 2 after a one-line message for what went wrong.
+
+    The folder of `out` is made before anything is measured.
+    """
     written = []
     try:
+        if out:
+            out.parent.mkdir(parents=True, exist_ok=True)
         for line in lines:
             print(line, flush=True)
             written.append(line)

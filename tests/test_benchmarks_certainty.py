@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import certainty
 from benchmarks.certainty import GAP, Known, fit, fit_logistic, judge_splices, make_videos, watch
-from tests.drawn_sequences import SquareTracker, moving, write_otb
+from tests.drawn_sequences import SquareTracker, StillTracker, moving, write_otb
 from tracker.certainty import Certainty
 from tracker.data.otb import read_otb
 from tracker.data.sequence import Sequence
@@ -62,7 +62,7 @@ def test_what_comes_back_elsewhere_is_not_cut_in_two() -> None:
 
 
 def test_the_recorder_does_all_that_it_records() -> None:
-    tracker = certainty.make_tracker("siamrpn_mobile", (), "onnx")
+    tracker = certainty.make_tracker("siamrpn_mobile", (), "onnx", fit=True)
     recorder = tracker.localiser.certainty  # type: ignore[attr-defined]
     assert isinstance(recorder, certainty._Recorder)
     public = [name for name in vars(Certainty) if not name.startswith("_")]
@@ -134,6 +134,33 @@ def _good(videos: list[Known]) -> np.ndarray:
 def test_wrong_data_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert certainty.main(["--data", str(tmp_path), "--model", "m"]) == 2
     assert "error: no OTB" in capsys.readouterr().err
+
+
+def test_model_without_the_table_is_not_fitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, base in (("OTB", 1), ("UAV123_10fps", 0), ("clips", 1)):
+        write_otb(tmp_path / name, "Car", moving(3), index_base=base)
+    command = ["--data", str(tmp_path), "--model", "mobilenetv3_online", "--runtime", "onnx", "--kinds", "whole"]
+    assert certainty.main([*command, "--fit"]) == 2
+    assert "error: mobilenetv3_online has no table [score] to fit: give it that of" in capsys.readouterr().err
+
+
+def test_sequences_of_one_name_in_two_sets_are_measured_each_and_written_where_no_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    write_otb(tmp_path / "OTB", "Car", moving(12, step=0))
+    write_otb(tmp_path / "UAV123_10fps", "Car", moving(12, step=3), index_base=0)
+    write_otb(tmp_path / "clips", "cup", moving(12, step=0))
+    monkeypatch.setattr(certainty, "make_tracker", lambda *_: StillTracker())
+    written, drawn_to = tmp_path / "new" / "out.md", tmp_path / "other" / "plot.png"
+    options = ["--kinds", "whole", "--out", str(written), "--plot", str(drawn_to)]
+    assert certainty.main(["--data", str(tmp_path), "--model", "m", *options]) == 0
+    assert written.read_text() == capsys.readouterr().out and drawn_to.is_file()
+    (row,) = (line for line in written.read_text().splitlines() if line.startswith("| whole"))
+    videos, frames, bad, overlap = (cell.strip() for cell in row.strip("|").split("|")[1:5])
+    # of 12 px, after steps of 3: 9/15, 6/18, 3/21, then nothing
+    assert (videos, frames, bad) == ("3", "33", "8")
+    assert float(overlap) == pytest.approx((1 + 1 + (9 / 15 + 6 / 18 + 3 / 21) / 11) / 3, abs=1e-3)
 
 
 def test_report_has_a_row_a_kind_and_one_of_all() -> None:

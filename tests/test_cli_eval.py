@@ -60,6 +60,14 @@ def test_part_of_otb_is_measured(otb: Path, loaded: list[str], capsys: pytest.Ca
     assert "sequence Car" not in out and "Running tracker" not in out  # the toolkit is silent
 
 
+def test_names_with_brackets_are_shown_whole(
+    tmp_path: Path, loaded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_otb(tmp_path / "set", "dog [x7]", moving(4))
+    assert evaluate(tmp_path / "set") == 0
+    assert "dog [x7]" in capsys.readouterr().out
+
+
 def test_a_still_tracker_is_worse(otb: Path, loaded: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(otb, "--sequences", "Dog", model="still") == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "mean of 1" in line)

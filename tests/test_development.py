@@ -90,6 +90,53 @@ def test_any_folder_of_sequences_is_measured(data: Path, asked: list[object]) ->
         development.main(["--sequences", str(data), "--data", str(data), *options])
 
 
+def test_names_with_brackets_are_shown_whole(
+    tmp_path: Path, asked: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_otb(tmp_path / "set", "dog [x7]", moving(4))
+    assert development.main(["--sequences", str(tmp_path / "set"), "--model", "m", "--per-sequence"]) == 0
+    assert "dog [x7]" in capsys.readouterr().out
+
+
+def test_a_folder_is_a_set_of_its_own_name(data: Path, asked: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data / "a" / "OTB")
+    assert development.main(["--sequences", ".", "--model", "m", "--json", str(data / "out.json")]) == 0
+    assert list(json.loads((data / "out.json").read_text())["sets"]) == ["OTB"]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "complaint"),
+    [
+        (moving(1), "sequence Bird has one frame only, so there is nothing to track; leave it out"),
+        (
+            moving(3) * [[np.nan], [1], [1]],
+            "sequence Bird has no box in its first frame, so no tracker can start on it",
+        ),
+    ],
+)
+def test_what_cannot_be_tracked_is_said_before_anything_is(
+    data: Path, asked: list[object], capsys: pytest.CaptureFixture[str], boxes: np.ndarray, complaint: str
+) -> None:
+    write_otb(data / "a" / "OTB", "Bird", boxes)
+    roots = ["--data", str(data / "a"), "--data", str(data / "b")]
+    for where in (roots, ["--sequences", str(data / "a" / "OTB")]):
+        assert development.main([*where, "--model", "m", "--json", str(data / "out.json")]) == 2
+        assert capsys.readouterr().err == f"error: {complaint}\n"
+    assert asked == []
+
+
+def test_figures_get_a_folder_or_are_not_measured(
+    data: Path, asked: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--sequences", str(data / "a" / "OTB"), "--model", "m", "--json"]
+    out = data / "new" / "out.json"
+    assert development.main([*command, str(out)]) == 0 and out.is_file()
+    asked.clear()
+    assert development.main([*command, str(out / "out.json")]) == 2  # in a file
+    assert capsys.readouterr().err.startswith("error: ")
+    assert asked == []
+
+
 class SeenTracker(StillTracker):
     """Keep what was seen."""
 

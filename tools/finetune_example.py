@@ -112,7 +112,7 @@ def prepare(steps: Steps, work: Path) -> None:
 
 
 def drawn_keys(boxes: Path) -> list[str]:
-    """Return what --key takes for every so manieth box of a file, rounded to pixels as a hand would draw it."""
+    """Return what --key takes for one box of so many in a file, rounded to pixels as a hand would draw it."""
     with boxes.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[::KEY_EVERY]
     return [f"{row['frame']}:" + ",".join(f"{float(row[side]):.0f}" for side in "xywh") for row in rows]

@@ -93,6 +93,8 @@ def _tune(args: argparse.Namespace) -> Iterator[str]:
     """Make the trials, and yield the lines of the report."""
     if find_spec("optuna") is None:
         raise ValueError("Optuna is not installed: pip install 'siamtrack[tune]'")
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
     from tools.tuning import report
     from tools.tuning.study import open_study, run_trials
     from tools.tuning.videos import KINDS, TrackerMaker, make_groups, store_frames
@@ -186,9 +188,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the report; return 2 after a one-line message for wrong input."""
+    """Print the report; return 2 after a one-line message for wrong input, 130 where Ctrl-C stopped it."""
     args = _parse(argv)
-    return publish(_tune(args), args.out)
+    try:
+        return publish(_tune(args), args.out)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

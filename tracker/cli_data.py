@@ -105,7 +105,7 @@ def import_command(
     layout: Annotated[str, typer.Argument(metavar="LAYOUT", help=f"One of {', '.join(_LAYOUTS)}")],
     root: Annotated[Path, typer.Argument(help="Folder of the data set")],
     out: Annotated[Path, typer.Option(help="Folder of the training set; tracks are added")],
-    every: Annotated[int, typer.Option(help="Keep every so manieth frame", min=1)] = 10,
+    every: Annotated[int, typer.Option(help="Keep one frame of so many", min=1)] = 10,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress")] = False,
 ) -> int:
     """Make training tracks of a data set in the layout of another: crops of its frames, and an index of them.
@@ -124,7 +124,7 @@ def import_command(
         if not quiet and (counts.tracks + counts.known) % _REPORT_EVERY == 0:
             typer.echo(f"{counts.tracks} tracks, {counts.frames} frames", err=True)
     typer.echo(f"{counts.tracks} tracks and {counts.frames} frames added, {counts.known} tracks were there already")
-    _list_unreadable(counts.unreadable)
+    _list_passed_over(counts.outside, counts.unreadable)
     return 1 if counts.unreadable else 0
 
 
@@ -138,7 +138,7 @@ def pack_command(
             help="Of the JPEGs; if not given, those that need no crop stay as they are, others get 95", min=1, max=100
         ),
     ] = None,
-    every: Annotated[int, typer.Option(help="Keep every so manieth frame", min=1)] = 1,
+    every: Annotated[int, typer.Option(help="Keep one frame of so many", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Of the order of the tracks", min=0)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress")] = False,
 ) -> int:
@@ -157,13 +157,13 @@ def pack_command(
     typer.echo(
         f"{counts.tracks} tracks and {counts.frames} frames in {counts.shards} shards, {counts.bytes / 1e6:.1f} MB"
     )
-    if counts.outside:
-        typer.echo(f"{counts.outside} frames passed over: their box is less than half in the picture, or of no size")
-    _list_unreadable(counts.unreadable)
+    _list_passed_over(counts.outside, counts.unreadable)
     return 1 if counts.unreadable else 0
 
 
-def _list_unreadable(paths: list[Path]) -> None:
+def _list_passed_over(outside: int, paths: list[Path]) -> None:
+    if outside:
+        typer.echo(f"{outside} frames passed over: their box is less than half in the picture, or of no size")
     for path in paths[:_LISTED]:
         typer.echo(f"passed over {path}: cannot be read")
     if len(paths) > _LISTED:
@@ -179,7 +179,7 @@ def annotate_command(
     out: Annotated[Path, typer.Option(help="Folder of the training set; the track is added or replaced.")],
     label: Annotated[str, typer.Option("--class", help="What kind of thing it is.")] = "object",
     name: Annotated[str, typer.Option(help="Name of this object among those of the video.")] = "0",
-    every: Annotated[int, typer.Option(help="Keep every so manieth frame, and all keys.", min=1)] = 3,
+    every: Annotated[int, typer.Option(help="Keep one frame of so many, and all keys.", min=1)] = 3,
     start: Annotated[int, typer.Option(help="First frame, counted from 0.")] = 0,
     end: Annotated[int | None, typer.Option(help="Frame to stop before.")] = None,
     preview: Annotated[

@@ -72,14 +72,11 @@ def eval_command(
 def _read(dataset: Dataset, root: Path, split: str, index_base: int, names: list[str]) -> "list[Sequence]":
     from tracker.data.got10k import read_got10k
     from tracker.data.otb import read_otb
-    from tracker.data.sequence import select
+    from tracker.data.sequence import check_followable, select
 
     found = read_otb(root, index_base) if dataset is Dataset.OTB else read_got10k(root, split, index_base)
     chosen = select(found, names) if names else found
-    for sequence in chosen:
-        if len(sequence.image_paths) < 2:
-            raise ValueError(f"sequence {sequence.name} has one frame only, so there is nothing to track; leave it out")
-        sequence.first_box()  # says what is wrong if the object is absent at the start
+    check_followable(chosen)
     return chosen
 
 
@@ -168,16 +165,17 @@ def _print(benchmark: "Benchmark", sequences: "list[Sequence]") -> None:
 
 def _print_table(benchmark: "Benchmark", result: "Report") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from tracker.evaluation_toolkit import SequenceReport
 
-    table = Table(title=f"{benchmark.tracker_name} on {benchmark.record_folder.parent.name}")
+    table = Table(title=f"{escape(benchmark.tracker_name)} on {benchmark.record_folder.parent.name}")
     for column in ("sequence", "success AUC", "precision@20px", "AO", "SR@0.5", "SR@0.75", "fps"):
         table.add_column(column, justify="left" if column == "sequence" else "right")
     rows = list(result.rows) if len(result.rows) <= _LISTED else []
     for row in (*rows, SequenceReport(f"mean of {len(result.rows)}", result.score, result.fps)):
         score = row.score
         values = (score.success_auc, score.precision, score.ao, score.sr_50, score.sr_75)
-        table.add_row(row.name, *(f"{value:.3f}" for value in values), f"{row.fps:.1f}")
+        table.add_row(escape(row.name), *(f"{value:.3f}" for value in values), f"{row.fps:.1f}")
     Console().print(table)

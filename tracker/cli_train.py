@@ -93,7 +93,7 @@ def _follow(lines: Iterator[str]) -> int:
 
 
 def train_verifier_command(
-    weights: Annotated[Path, typer.Argument(help="Weight file of a model, such as runs/mine/weights.safetensors")],
+    weights: Annotated[Path, typer.Argument(help="Weight file, such as runs/mine/weights.safetensors, or model name")],
     data: Annotated[Path, typer.Option(help="Folder with tracks.jsonl and its pictures")],
     out: Annotated[Path, typer.Option(help="Weight file to write: the same with a trained embedding head")],
     steps: Annotated[int, typer.Option(help="Steps of the training", min=1)] = 3000,
@@ -111,10 +111,11 @@ def train_verifier_command(
 
     from tracker.threads import free_threads
     from tracker.training.verifier import Recipe, train_verifier
+    from tracker.zoo import find_weights
 
     torch.set_num_threads(threads or free_threads())
     command = f"siamtrack train-verifier --steps {steps} --seed {seed}"
-    for line in train_verifier(weights, data, out, Recipe(steps=steps, seed=seed), command):
+    for line in train_verifier(find_weights(weights), data, out, Recipe(steps=steps, seed=seed), command):
         typer.echo(line, err=True)
     typer.echo(f"the weights are in {out}", err=True)
 

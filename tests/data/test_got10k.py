@@ -40,6 +40,13 @@ def test_the_list_gives_the_order_and_may_name_more_than_is_there(tmp_path: Path
     assert [s.name for s in read_got10k(tmp_path)] == ["a", "b", "c"]
 
 
+def test_names_of_the_list_may_have_spaces_and_come_from_windows(tmp_path: Path) -> None:
+    for name in ("my clip", "b"):
+        write_got10k(tmp_path, "val", name, moving(2), [8, 8])
+    (tmp_path / "val" / "list.txt").write_bytes(b"\xef\xbb\xbfmy clip\r\nb\r\n\r\n")
+    assert [s.name for s in read_got10k(tmp_path)] == ["my clip", "b"]
+
+
 def test_damaged_sequences_are_errors(tmp_path: Path) -> None:
     write_got10k(tmp_path, "val", "a", moving(3), [8, 8, 8])
     (tmp_path / "val" / "a" / "cover.label").write_text("8\n8\n")

@@ -209,6 +209,73 @@ def test_picture_of_voc_is_found_by_the_name_of_its_file(tmp_path: Path, name: s
     assert track.frames[0].image == tmp_path / "JPEGImages" / "x.png"
 
 
+def test_void_of_a_mask_is_no_object(tmp_path: Path) -> None:
+    masks(tmp_path)
+    for path in (tmp_path / "Annotations" / "480p" / "bear").iterdir():
+        mask = cv2.imread(str(path))
+        assert mask is not None
+        mask[36:] = (192, 224, 224)  # colour 255 of the palette, BGR
+        assert cv2.imwrite(str(path), mask)
+    tracks = list(LAYOUTS["masks"](tmp_path))
+    assert [len(track.frames) for track in tracks if square(track)] == [2]
+    assert [[frame.box_xywh for frame in track.frames] for track in tracks if not square(track)] == OTHERS["masks"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "folder"),
+    [
+        ("masks", "Annotations/480p/bear"),
+        ("trackingnet", "TRAIN_0/anno"),
+        ("vid", "Annotations/VID/train/a/s1"),
+        ("voc", "Annotations"),
+    ],
+)
+def test_hidden_files_of_macos_are_no_annotations(tmp_path: Path, layout: str, folder: str) -> None:
+    WRITERS[layout](tmp_path)
+    expected = list(LAYOUTS[layout](tmp_path))
+    for path in list((tmp_path / folder).iterdir()):
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    assert list(LAYOUTS[layout](tmp_path)) == expected
+
+
+@pytest.mark.parametrize(("layout", "folder"), [("masks", "Annotations/480p"), ("mot", "train")])
+def test_links_to_folders_are_followed(tmp_path: Path, layout: str, folder: str) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    WRITERS[layout](root)
+    expected = list(LAYOUTS[layout](root))
+    (root / folder).rename(disk)
+    (root / folder).symlink_to(disk)
+    assert list(LAYOUTS[layout](root)) == expected
+
+
+def test_part_of_vid_that_is_a_link_is_read_beside_the_others(tmp_path: Path) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    vid(root)
+    for kind in ("Annotations", "Data"):
+        (disk / kind).parent.mkdir(exist_ok=True)
+        (root / kind / "VID" / "train").rename(disk / kind)
+        (root / kind / "VID" / "train").symlink_to(disk / kind)
+    picture(root / "Data" / "VID" / "val" / "s2" / "000000.JPEG")
+    seen = xml("n01", (5, 7, 25, 17), "<trackid>0</trackid>")
+    text(root / "Annotations" / "VID" / "val" / "s2" / "000000.xml", f"<annotation>{seen}</annotation>")
+    assert [track.video for track in LAYOUTS["vid"](root) if square(track)] == ["train/a/s1", "val/s2"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("coco", "annotations/instances_val.json"),
+        ("mot", "train/MOT-01/gt/gt.txt"),
+        ("vot", "ball/groundtruth.txt"),
+    ],
+)
+def test_byte_order_mark_of_windows_is_passed_over(tmp_path: Path, layout: str, file: str) -> None:
+    WRITERS[layout](tmp_path)
+    expected = list(LAYOUTS[layout](tmp_path))
+    (tmp_path / file).write_bytes(b"\xef\xbb\xbf" + (tmp_path / file).read_bytes().replace(b"\n", b"\r\n"))
+    assert list(LAYOUTS[layout](tmp_path)) == expected
+
+
 def test_names_without_zeros_are_in_order(tmp_path: Path) -> None:
     for i in range(11):
         picture(tmp_path / "ball" / f"{i + 1}.jpg", i)
@@ -292,13 +359,16 @@ def test_sets_that_do_not_say_what_is_seen_are_taken_whole(tmp_path: Path) -> No
         assert square(track)
 
 
-def test_box_outside_its_frame_is_left_out(tmp_path: Path) -> None:
+def test_box_outside_its_frame_is_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = tmp_path / "root", tmp_path / "out"
     otb(root)
     text(root / "Deer" / "groundtruth_rect.txt", "6,8,20,10", "-17,8,20,10")
     assert main(["data", "import", "otb", str(root), "--out", str(out), "--every", "1", "-q"]) == 0
     (track,) = read_tracks(out / "tracks.jsonl")
     assert len(track.frames) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "1 frames passed over: their box is less than half in the picture, or of no size"
+    ]
 
 
 def test_picture_that_cannot_be_read_is_passed_over_and_named(

@@ -9,7 +9,7 @@ from tools.finetune_example import CLIPS, HELD, WAYS, Steps, drawn_keys, report,
 from tools.make_finetune_clips import build_scene, write_sequence
 
 
-def test_keys_are_every_so_manieth_box_in_whole_pixels(tmp_path: Path) -> None:
+def test_keys_are_one_box_of_so_many_in_whole_pixels(tmp_path: Path) -> None:
     boxes = tmp_path / "clip.csv"
     boxes.write_text("frame,x,y,w,h\n" + "".join(f"{n},{n}.6,20.2,30.5,41.7\n" for n in range(60)))
     assert drawn_keys(boxes) == ["0:1,20,30,42", "25:26,20,30,42", "50:51,20,30,42"]

@@ -291,10 +291,12 @@ def tuned(data: Path, *options: str) -> int:
 
 
 def test_the_command_reports_and_goes_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = data / "out.json"
+    out = data / "new" / "out.json"
     options = ["--range", f"{K}=0:0.4:0.1", "--range", "online.gate", "--weight", "clips=2", "--json", str(out)]
-    assert tuned(data, *options, "--trials", "2", "--write-overrides") == 0
+    written = data / "tune" / "out.md"  # in a folder that the command makes
+    assert tuned(data, *options, "--trials", "2", "--write-overrides", "--out", str(written)) == 0
     text = capsys.readouterr().out
+    assert written.read_text() == text
     assert "2 complete trials and 0 that ended early" in text
     assert "| shipped | 0." in text and "`rpn.penalty_k` | 0:0.4:0.1 | 0.2" in text
     figures = json.loads(out.read_text())
@@ -329,6 +331,26 @@ def test_wrong_input_is_one_line_and_nothing_is_tried(
     assert tuned(data, *options) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and says in error and error.count("\n") == 1
+
+
+def test_studies_that_cannot_be_used_are_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = data / "tune" / "studies.sqlite"
+    file.parent.mkdir()
+    file.write_text("no studies" * 1000)
+    assert tuned(data) == 2
+    says = f"error: cannot use the studies in {file}: file is not a database; give another --folder\n"
+    assert capsys.readouterr().err == says
+
+
+def test_stopped_command_says_that_it_goes_on(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.tuning.study.run_trials", stop)
+    assert tuned(data, "--store-gb", "0") == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on where it stopped\n"
 
 
 def test_what_is_missing_is_named(

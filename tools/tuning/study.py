@@ -19,6 +19,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
 
 from tools.tuning.objective import Shares, objective, part
 from tools.tuning.ranges import Range, Settings
@@ -56,7 +57,10 @@ def open_study(plan: Plan, identity: Mapping[str, str]) -> optuna.Study:
     identity: what scores depend on, by what it is called. Raises ValueError where the study is of something else.
     """
     plan.file.parent.mkdir(parents=True, exist_ok=True)
-    study = _load(plan)
+    try:
+        study = _load(plan)
+    except DBAPIError as error:
+        raise ValueError(f"cannot use the studies in {plan.file}: {error.orig}; give another --folder") from error
     known = study.user_attrs.get(_IDENTITY)
     if known is None:
         study.set_user_attr(_IDENTITY, dict(identity))

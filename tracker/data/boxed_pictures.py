@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.data.tracks import BoxXYWH, ObjectTrack, TrackFrame
+from tracker.file_names import shown_files
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG")
 
@@ -21,7 +22,7 @@ def read_coco(root: Path) -> Iterator[ObjectTrack]:
     for file in files:
         folder = root / file.stem.removeprefix("instances_")
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
             names = {image["id"]: image["file_name"] for image in content["images"]}
             labels = {category["id"]: category["name"] for category in content["categories"]}
             for note in content["annotations"]:
@@ -58,7 +59,7 @@ def read_voc(root: Path) -> Iterator[ObjectTrack]:
     picture of the name that a file gives, its own name counts. Raises ValueError for a root without any, and for a
     file that cannot be read.
     """
-    files = sorted(root.glob("Annotations/*.xml"))
+    files = shown_files(root / "Annotations", ".xml")
     if not files:
         raise ValueError(f"{root} holds nothing of Pascal VOC: expected Annotations/*.xml")
     for file in files:

@@ -22,7 +22,7 @@ def read_got10k(root: Path, split: str = "val", index_base: int = 1) -> list[Seq
         raise ValueError(f"no folder {root}; give GOT-10k's folder, which holds val/ and test/")
     folder = root / split if (root / split).is_dir() else root
     listing = folder / "list.txt"
-    names = listing.read_text().split() if listing.is_file() else sorted(path.name for path in folder.iterdir())
+    names = _names(listing) if listing.is_file() else sorted(path.name for path in folder.iterdir())
     found = [folder / name for name in names if (folder / name / "groundtruth.txt").is_file()]
     if not found:
         raise ValueError(f"{folder} holds no GOT-10k sequence: expected <name>/*.jpg and <name>/groundtruth.txt")
@@ -47,6 +47,11 @@ def _read_sequence(folder: Path, index_base: int) -> Sequence:
         hidden[0] = False  # the box that starts a tracker stays, as in the toolkit
         boxes[hidden] = np.nan
     return Sequence(folder.name, images, boxes)
+
+
+def _names(listing: Path) -> list[str]:
+    lines = listing.read_text(encoding="utf-8-sig").splitlines()
+    return [name for line in lines if (name := line.strip())]
 
 
 def _covers(label: Path, frames: int) -> NDArray[np.float64]:

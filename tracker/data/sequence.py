@@ -45,6 +45,14 @@ class Sequence:
         return replace(self, image_paths=self.image_paths[:frames], boxes_xywh=self.boxes_xywh[:frames])
 
 
+def check_followable(sequences: Items[Sequence]) -> None:
+    """Raise ValueError naming a sequence in which nothing can be tracked: of one frame, or absent in the first."""
+    for sequence in sequences:
+        if len(sequence.image_paths) < 2:
+            raise ValueError(f"sequence {sequence.name} has one frame only, so there is nothing to track; leave it out")
+        sequence.first_box()  # says what is wrong if the object is absent at the start
+
+
 def list_images(folder: Path) -> tuple[Path, ...]:
     """Return the JPEG and PNG files of a folder in natural order; hidden files are no frames."""
     if not folder.is_dir():

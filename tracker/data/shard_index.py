@@ -45,7 +45,7 @@ class PackRule:
 
     shard_mb: float  # megabytes (10^6 bytes) after which a shard ends
     quality: int | None  # of the JPEGs, 1 to 100; None: JPEGs that are not cropped stay as they are, others have 95
-    every: int  # keep every so manieth frame of a track
+    every: int  # keep one frame of so many of a track
     seed: int  # of the order of tracks
 
 

@@ -99,6 +99,7 @@ class Imported:
     tracks: int = 0
     frames: int = 0
     known: int = 0  # tracks that were there already
+    outside: int = 0  # frames that were passed over: their box is less than half in the picture, or of no size
     unreadable: list[Path] = field(default_factory=list)  # pictures that were passed over
 
 
@@ -120,8 +121,9 @@ def import_tracks(tracks: Iterable[ObjectTrack], folder: Path, source: str, ever
         if name in known:
             counts.known += 1
         else:
-            shown = _readable(list(enumerate(track.frames))[::every], counts)
-            rows = _write_pictures(folder, _place(folder, video, str(number)), shown)
+            asked, unreadable = list(enumerate(track.frames))[::every], len(counts.unreadable)
+            rows = _write_pictures(folder, _place(folder, video, str(number)), _readable(asked, counts))
+            counts.outside += len(asked) - (len(counts.unreadable) - unreadable) - len(rows)
             if rows:
                 row = {"set": source, "video": video, "track": name, "class": track.label, "frames": rows}
                 with index.open("a", encoding="utf-8") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tracker.data.boxed_pictures import corners, read_notes
 from tracker.data.sequence import list_images
 from tracker.data.tracks import BoxXYWH, ObjectTrack, TrackFrame
-from tracker.file_names import natural_order
+from tracker.file_names import folders_below, shown_files
 
 _MOT_LEAST_VISIBLE = 0.3  # share of the object that must be seen
 _MOT_DETECTOR = re.compile(r"-(DPM|FRCNN|SDP)$")  # of MOT17: its boxes are no truth, and are not read
@@ -20,13 +20,13 @@ def read_vid(root: Path) -> Iterator[ObjectTrack]:
     Boxes are corners, pixels counted from 0. Raises ValueError for a root without any.
     """
     notes = root / "Annotations" / "VID"
-    snippets = sorted({path.parent for path in notes.rglob("*.xml")})
+    snippets = [folder for folder in folders_below(notes) if shown_files(folder, ".xml")]
     if not snippets:
         raise ValueError(f"{root} holds nothing of ImageNet VID: expected Annotations/VID/<part>/<snippet>/*.xml")
     for snippet in snippets:
         images = root / "Data" / "VID" / snippet.relative_to(notes)
         frames: dict[tuple[str, str], list[TrackFrame]] = defaultdict(list)
-        for path in natural_order(snippet.glob("*.xml")):
+        for path in shown_files(snippet, ".xml"):
             for thing in read_notes(path).iter("object"):
                 x0, y0, x1, y1 = corners(thing, path)
                 key = thing.findtext("trackid", ""), thing.findtext("name", "")
@@ -45,7 +45,7 @@ def read_mot(root: Path) -> Iterator[ObjectTrack]:
     ships for each of three detectors is read once. Raises ValueError for a root without any sequence, and for lines
     that cannot be read.
     """
-    truths = {truth.parent.parent: truth for truth in sorted(root.rglob("gt/gt.txt"))}
+    truths = {folder: truth for folder in folders_below(root) if (truth := folder / "gt" / "gt.txt").is_file()}
     if not truths:
         raise ValueError(f"{root} holds nothing of MOT: expected <name>/gt/gt.txt")
     videos: dict[str, Path] = {}
@@ -65,7 +65,7 @@ def read_mot(root: Path) -> Iterator[ObjectTrack]:
 
 def _mot_boxes(truth: Path) -> Iterator[tuple[int, int, BoxXYWH]]:
     """Yield object, frame and box of the lines that count."""
-    for number, line in enumerate(truth.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(truth.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         try:

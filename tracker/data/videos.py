@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tracker.data.sequence import list_images, read_boxes
 from tracker.data.tracks import ObjectTrack, track_of
+from tracker.file_names import shown_files
 
 
 def read_lasot(root: Path) -> Iterator[ObjectTrack]:
@@ -31,7 +32,8 @@ def read_trackingnet(root: Path) -> Iterator[ObjectTrack]:
 
     Raises ValueError for a root without any, and for a damaged sequence.
     """
-    truths = sorted(root.glob("*/anno/*.txt")) or sorted(root.glob("anno/*.txt"))
+    folders = sorted(root.glob("*/anno")) or [root / "anno"]
+    truths = [truth for folder in folders for truth in shown_files(folder, ".txt")]
     _expect(truths, root, "TrackingNet", "<part>/anno/<name>.txt and <part>/frames/<name>/0.jpg")
     for truth in truths:
         images = list_images(truth.parent.parent / "frames" / truth.stem)
@@ -54,7 +56,7 @@ def read_vot(root: Path) -> Iterator[ObjectTrack]:
 
 def _read_polygons(path: Path) -> NDArray[np.float64]:
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         try:
