@@ -5,12 +5,14 @@ import threading
 import time
 import wave
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from tracker import video_reader
@@ -69,6 +71,56 @@ def test_video_gives_rgb_frames_with_index_and_time(tmp_path: Path) -> None:
 def test_video_without_a_frame_count_is_estimated(tmp_path: Path) -> None:
     with open_frames(write_video(tmp_path / "clip.mkv", 30)) as opened:
         assert opened.frame_count == 30
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".png"])
+def test_what_is_closed_gives_no_frames(tmp_path: Path, suffix: str) -> None:
+    source = write_video(tmp_path / "clip.mp4", 30) if suffix == ".mp4" else write_images(tmp_path, ["1.png", "2.png"])
+    with open_frames(source) as opened:
+        next(opened)
+    with pytest.raises(ValueError, match=rf"{source} is closed; read its frames before that"):
+        next(opened)
+
+
+def write_uneven(path: Path) -> list[float]:
+    """Write 30 frames that come at no constant rate, fewer than the header leads to expect; return their times."""
+    times_ms = [16 * index if index < 15 else 500 * (index - 14) for index in range(30)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=60, options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, time_ms in enumerate(times_ms):
+            image = av.VideoFrame.from_ndarray(marked_frame(index))
+            image.pts, image.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    return [time_ms / 1000 for time_ms in times_ms]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_video_whose_rate_changes_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str) -> None:
+    times = write_uneven(tmp_path / f"screen{suffix}")
+    with caplog.at_level(logging.WARNING), open_frames(tmp_path / f"screen{suffix}") as opened:
+        assert opened.frame_count is not None and opened.frame_count > 60
+        assert [opened.time for _ in opened] == pytest.approx(times, abs=1e-6)
+    assert not caplog.messages
+
+
+def test_video_whose_rate_changes_may_be_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    video = tmp_path / "screen.mkv"
+    write_uneven(video)
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 3 // 4])
+    with caplog.at_level(logging.WARNING):
+        assert 5 < len(read_all(video)) < 25
+    assert "where its header promises" in caplog.text
+
+
+def test_times_in_an_avi_of_h264_are_in_order(tmp_path: Path) -> None:
+    with open_frames(write_video(tmp_path / "clip.avi", 30)) as opened:
+        seen = [(told_index(frame), opened.time) for frame in opened]
+    assert [index for index, _ in seen] == list(range(30))
+    assert [time for _, time in seen] == pytest.approx([index / 25 for index in range(30)])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -188,6 +240,21 @@ def test_file_without_video_is_an_error(tmp_path: Path) -> None:
         sound.writeframes(bytes(1600))
     with pytest.raises(ValueError, match="has no video stream"):
         open_frames(tmp_path / "sound.wav")
+
+
+def test_cover_of_a_sound_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=8000)
+        sound.layout = "mono"
+        cover = container.add_stream("png", rate=25)
+        cover.height, cover.width, cover.pix_fmt, cover.disposition = 48, 64, "rgb24", Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(marked_frame(0))))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 8000
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode(None))
+    with pytest.raises(ValueError, match=r"song\.mp4 has no video stream"):
+        open_frames(tmp_path / "song.mp4")
 
 
 def test_missing_source_is_named(tmp_path: Path) -> None:
@@ -464,8 +531,11 @@ def test_video_behind_a_url_that_breaks_off_is_an_error(tmp_path: Path, serve: S
     url = serve(data[: len(data) // 2], f"Content-Length: {len(data)}\r\n", False)
     with open_frames(url) as opened:
         assert not opened.live
+        times: list[float] = []
         with pytest.raises(OSError, match=f"cannot read {url}: Input/output error"):
-            drain(opened)
+            times.extend(opened.time for _ in opened)
+    # The last of them were still in the decoder when it broke off.
+    assert len(times) > 5 and times == pytest.approx([index / 25 for index in range(len(times))], abs=1e-3)
 
 
 def test_video_behind_a_url_of_unknown_length_is_whole(tmp_path: Path, serve: Serve) -> None:

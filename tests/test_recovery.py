@@ -1,5 +1,6 @@
 import tracemalloc
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,3 +132,17 @@ def test_what_came_back_to_its_place_is_found_at_once() -> None:
 
 def test_what_is_not_likely_enough_is_left() -> None:
     assert search(Recovery(OneBrightSpot(), CONFIG), frame(140), 2 * COUNT) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"regions": 0}, r"recovery\.regions must be 1 or more, got 0"),
+        ({"step": 0.0}, r"recovery\.step must be above 0, got 0\.0"),
+        ({"scales": ()}, r"recovery\.scales must be one or more above 0, got \[\]"),
+        ({"scales": (1.0, -1.0)}, r"recovery\.scales must be one or more above 0, got \[1\.0, -1\.0\]"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_is_lost(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Recovery(OneBrightSpot(), replace(CONFIG, **changed))  # type: ignore[arg-type]

@@ -118,6 +118,11 @@ def test_targets_of_two_networks_cannot_share_a_batch(tracker: SiameseTracker) -
         update_many([tracker, load_tracker(MODELS[0], device="cpu")], GROUND)
 
 
+def test_a_patience_of_no_frames_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lost\.patience must be 1 frame or more, got 0"):
+        load_tracker(device="cpu", overrides=["lost.patience=0"])
+
+
 def test_nothing_to_update_is_no_error() -> None:
     assert update_many([], GROUND) == []
 
@@ -135,6 +140,12 @@ def test_nothing_to_update_is_no_error() -> None:
 def test_bad_boxes_are_refused(tracker: SiameseTracker, box: Box, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tracker.init(GROUND, box)
+
+
+@pytest.mark.parametrize("box", [(58, 54, 44, 52), np.array([58, 54, 44, 52]), None])
+def test_what_is_no_box_is_refused(tracker: SiameseTracker, box: object) -> None:
+    with pytest.raises(ValueError, match=r"box must be a Box, such as Box\.from_xywh\(x, y, w, h\), got "):
+        tracker.init(GROUND, box)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.file_names import in_home, natural_order
-from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, cut_off, open_video
+from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, open_video
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,13 @@ class Frames:
         if end is not None:
             count = end - start if count is None else min(count, end - start)
         self.frame_count = count
+        self._name = reader.name
+        self._closed = False
         self._close = reader.close
         self._images = self._read(reader, start, end)
 
     def _read(self, reader: Reader, start: int, end: int | None) -> Iterator[RgbImage]:
-        seen = 0
+        seen, seconds = 0, 0.0
         for seconds, load in islice(reader.items, end):
             seen += 1
             if seen > start:
@@ -86,20 +88,24 @@ class Frames:
             raise ValueError(f"{reader.name} has no frame that can be decoded")
         if seen <= start:
             raise ValueError(f"start {start} is beyond the end of {reader.name}, which has {seen} frames")
-        if (end is None or seen < end) and cut_off(seen, reader.frame_count):
+        promise = reader.promise
+        if promise is not None and (end is None or seen < end) and promise.broken(seen, seconds):
             message = "%s ends after %d frames, where its header promises %d"
-            log.warning(message, reader.name, seen, reader.frame_count)
+            log.warning(message, reader.name, seen, promise.frames)
 
     def __iter__(self) -> Iterator[RgbImage]:
         """Return the iterator itself: a source is read once."""
         return self
 
     def __next__(self) -> RgbImage:
-        """Return the next frame and set `index` and `time` to it."""
+        """Return the next frame and set `index` and `time` to it. Raises ValueError once the source is closed."""
+        if self._closed:
+            raise ValueError(f"{self._name} is closed; read its frames before that")
         return next(self._images)
 
     def close(self) -> None:
         """Close the file, stream or webcam. May be called twice."""
+        self._closed = True
         self._close()
 
     def __enter__(self) -> "Frames":

@@ -47,6 +47,13 @@ class Recovery:
     """Search a few regions a frame; stateless beside its settings."""
 
     def __init__(self, seeker: Seeker, config: RecoveryConfig) -> None:
+        """Take who looks, and the settings. Raises ValueError for those out of range."""
+        if config.regions < 1:
+            raise ValueError(f"recovery.regions must be 1 or more, got {config.regions}")
+        if not config.step > 0:
+            raise ValueError(f"recovery.step must be above 0, got {config.step}")
+        if not config.scales or min(config.scales) <= 0:
+            raise ValueError(f"recovery.scales must be one or more above 0, got {list(config.scales)}")
         self.seeker = seeker
         self.config = config
 

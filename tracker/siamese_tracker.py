@@ -71,6 +71,8 @@ class SiameseTracker:
         best what is in the middle, and the search's window and its size are those of the place before. Raises
         ValueError for settings out of range.
         """
+        if lost.patience < 1:
+            raise ValueError(f"lost.patience must be 1 frame or more, got {lost.patience}")
         if look_again is not None and not look_again.moved > 0:
             raise ValueError(f"look_again.moved must be above 0, got {look_again.moved}")
         if look_again is not None and not 0 <= look_again.drop <= 1:
@@ -97,6 +99,8 @@ class SiameseTracker:
         that cannot be tracked.
         """
         frame = as_rgb_uint8(frame)
+        if not isinstance(box, Box):
+            raise ValueError(f"box must be a Box, such as Box.from_xywh(x, y, w, h), got {type(box).__name__}")
         box = Box(float(box.cx), float(box.cy), float(box.w), float(box.h))  # NumPy's scalars would spread float64
         check_initial_box(box, frame.shape[:2])
         fill = mean_colour(frame)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,23 @@ RgbImage = NDArray[np.uint8]  # (H, W, 3)
 DEFAULT_FPS = 30.0  # of image folders, which carry no clock, and of sources that do not state a rate
 STALL_SECONDS = 10.0  # a stream that sends nothing for this long is given up
 _PROMISE_KEPT = 0.98  # a header counts by duration and mean rate, which is a little off
+
+
+class Promise(NamedTuple):
+    """Hold what a header says of a video: its frames, 0 where it names none."""
+
+    frames: int
+    length_s: float | None = None  # where the header counts no frames: theirs are an estimate, at a constant rate
+
+    def broken(self, frames: int, seconds: float) -> bool:
+        """Return whether a source ended earlier: many formats play to there as if that were the end.
+
+        seconds: from its first frame to its last. Frames at no constant rate may be fewer, if they last that long.
+        """
+        if frames >= self.frames * _PROMISE_KEPT - 1:
+            return False
+        between = seconds / max(frames - 1, 1)  # the last frame is shown for a while, too
+        return self.length_s is None or seconds + 2 * between < self.length_s * _PROMISE_KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +54,7 @@ class Reader:
     live: bool
     items: Iterator[tuple[float, Callable[[], RgbImage]]]
     close: Callable[[], None]
+    promise: Promise | None = None  # of a file
 
 
 def open_video(source: str, is_url: bool = False) -> Reader:
@@ -52,21 +71,18 @@ def open_video(source: str, is_url: bool = False) -> Reader:
     except av.FFmpegError as error:
         raise _plain_error(source, error) from error
     stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
+    if not isinstance(stream, av.VideoStream) or Disposition.attached_pic in stream.disposition:  # a cover
         container.close()
         raise ValueError(f"{source} has no video stream")
     live = is_url and container.duration is None
     if not live:
         stream.thread_type = "AUTO"  # decoding ahead of a live stream would delay it
     fps = float(stream.average_rate or stream.guessed_rate or 0) or None
-    count = stream.frames or round((container.duration or 0) / av.time_base * (fps or 0)) or None
-    items = _items(source, container, stream, None if live else count or 0)
-    return Reader(source, fps, None if live else count, live, items, container.close)
-
-
-def cut_off(frames: int, promised: int | None) -> bool:
-    """Return whether a source ended before its header says: many formats play to there as if that were the end."""
-    return promised is not None and frames < promised * _PROMISE_KEPT - 1
+    length_s = (container.duration or 0) / av.time_base
+    count = stream.frames or round(length_s * (fps or 0)) or None
+    promise = None if live else Promise(count or 0, None if stream.frames else length_s)
+    items = _items(source, container, stream, promise)
+    return Reader(source, fps, None if live else count, live, items, container.close, promise)
 
 
 def _plain_error(source: str, error: av.FFmpegError) -> OSError | ValueError:
@@ -82,24 +98,46 @@ def _plain_error(source: str, error: av.FFmpegError) -> OSError | ValueError:
 
 
 def _items(
-    source: str, container: InputContainer, stream: av.VideoStream, promised: int | None
+    source: str, container: InputContainer, stream: av.VideoStream, promise: Promise | None
 ) -> Iterator[tuple[float, Callable[[], RgbImage]]]:
-    """Yield times and pictures. promised: frames by the header, 0 where it names none; None for a live stream."""
-    live = promised is None
-    begin: float | None = None
-    fps = float(stream.average_rate or DEFAULT_FPS)
-    for index, image in enumerate(_decoded(source, container, stream, promised)):
-        # The clock of a live stream can jump; the time of arrival does not.
-        seconds = time.monotonic() if live else index / fps if image.pts is None else image.time
-        begin = seconds if begin is None else begin
-        yield seconds - begin, partial(_picture, image)
-    if live:
+    """Yield times and pictures. promise: None for a live stream."""
+    clock = _Clock(container, stream, live=promise is None)
+    for image in _decoded(source, container, stream, promise, clock):
+        yield clock.read(image), partial(_picture, image)
+    if promise is None:
         log.warning("%s ended", source)
 
 
+class _Clock:
+    """Tell the time of one frame after the other, in seconds since the first."""
+
+    def __init__(self, container: InputContainer, stream: av.VideoStream, live: bool) -> None:
+        self.seconds = 0.0  # of the last frame
+        self._fps = float(stream.average_rate or DEFAULT_FPS)
+        self._live = live
+        # AVI stores no times: FFmpeg makes them up, and of frames that are not shown as they come it takes wrong ones.
+        self._counts = container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+        self._frames = 0
+        self._begin: float | None = None
+
+    def read(self, image: av.VideoFrame) -> float:
+        """Return the time of the next frame."""
+        if self._live:  # the clock of a live stream can jump; the time of arrival does not
+            now = time.monotonic()
+        elif self._counts or image.time is None:
+            now = self._frames / self._fps
+        else:
+            now = image.time
+        self._begin = now if self._begin is None else self._begin
+        self._frames += 1
+        self.seconds = now - self._begin
+        return self.seconds
+
+
 def _decoded(
-    source: str, container: InputContainer, stream: av.VideoStream, promised: int | None
+    source: str, container: InputContainer, stream: av.VideoStream, promise: Promise | None, clock: _Clock
 ) -> Iterator[av.VideoFrame]:
+    """Yield frames, each of which `clock` is to read."""
     skipped = count = 0
     try:
         for packet in container.demux(stream):
@@ -115,7 +153,7 @@ def _decoded(
         count += len(held)
         yield from held
         # FFmpeg calls it an input/output error when a server hangs up that never said how much it would send.
-        whole = promised is None or (promised > 0 and not cut_off(count, promised))
+        whole = promise is None or (promise.frames > 0 and not promise.broken(count, clock.seconds))
         if not (whole and error.errno == errno.EIO):
             raise _plain_error(source, error) from error
     finally:
@@ -126,9 +164,12 @@ def _decoded(
 def _held(stream: av.VideoStream) -> list[av.VideoFrame]:
     """Return the frames that the decoder still holds."""
     try:
-        return list(stream.decode(None))
+        images = list(stream.decode(None))
     except av.FFmpegError:
         return []
+    for image in images:  # without a packet it does not know what their stamps count
+        image.time_base = stream.time_base
+    return images
 
 
 def _picture(image: av.VideoFrame) -> RgbImage:
