@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -238,15 +239,16 @@ def test_command_makes_a_track_of_a_video(clip: Path, tmp_path: Path, capsys: py
         assert sum(1 for _ in frames) == 13
 
 
-def test_preview_has_the_times_of_the_source(tmp_path: Path) -> None:
+def test_preview_has_times_and_pixels_of_the_source(tmp_path: Path) -> None:
     source, preview = tmp_path / "source.mp4", tmp_path / "preview.mp4"
     times = [0.0, 0.1, 0.2, 0.55, 0.6, 3.0, 3.1]  # such as of a phone that waits for light
-    with VideoWriter(source, 10.0, (240, 320), 600.0) as video:
+    with VideoWriter(source, 10.0, (240, 320), 600.0, Fraction(4, 3)) as video:
         for i, seconds in enumerate(times):
             video.write(paint(Box(80 + 5 * i, 80, 44, 52)), seconds)
     options = ["--out", str(tmp_path / "data"), "--preview", str(preview)]
     assert main(["data", "annotate", str(source), "--key", "0:58,54,44,52", *options]) == 0
     with open_frames(preview) as frames:
+        assert frames.pixel_aspect == Fraction(4, 3)
         assert [frames.time for _ in frames] == pytest.approx(times, abs=0.002)
 
 

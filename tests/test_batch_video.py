@@ -1,7 +1,9 @@
 import logging
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from tests.batches import BOX, BROKEN, LOST, ColourTracker, draw_video, job_for, recipe
@@ -37,6 +39,16 @@ def test_boxes_of_all_targets_and_the_drawn_video(tmp_path: Path) -> None:
     with av.open(str(out / "a.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 4
     assert left(out) == {"a.csv", "a.mp4"}
+
+
+def test_drawn_video_has_the_pixels_of_its_source(tmp_path: Path) -> None:
+    source, out = tmp_path / "a.mp4", tmp_path / "out"
+    with VideoWriter(source, 25, (48, 64), pixel_aspect=Fraction(4, 3)) as writer:
+        for index in range(4):
+            writer.write(np.zeros((48, 64, 3), np.uint8), index / 25)
+    assert run(out, source, BOX, save_videos=True).done
+    with open_frames(next(out.glob("*.mp4"))) as frames:
+        assert frames.pixel_aspect == Fraction(4, 3)
 
 
 def test_lost_frames_are_counted_over_all_targets(tmp_path: Path) -> None:

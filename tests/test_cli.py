@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -16,6 +17,7 @@ import pytest
 import tracker
 from tracker import zoo
 from tracker.cli import main
+from tracker.frames import open_frames
 from tracker.geometry import Box
 from tracker.interface import Frame, Prediction
 from tracker.video_writer import VideoWriter
@@ -156,6 +158,16 @@ def test_boxes_are_drawn_in_the_video(clip: Path, tmp_path: Path) -> None:
         frame = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
     below = frame[35, 12:24]  # the lowest row of the box, green over the red square
     assert (below[:, 1] > 100).all()
+
+
+def test_saved_video_has_the_pixels_of_its_source(tmp_path: Path) -> None:
+    source, saved = tmp_path / "source.mp4", tmp_path / "saved.mkv"
+    with VideoWriter(source, 25, (96, 128), pixel_aspect=Fraction(4, 3)) as writer:
+        for index in range(4):
+            writer.write(scene(index), index / 25)
+    assert main(["track", str(source), "--init", RED_AT_0, "--save", str(saved)]) == 0
+    with open_frames(saved) as frames:
+        assert frames.pixel_aspect == Fraction(4, 3)
 
 
 def test_several_targets_share_a_network(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

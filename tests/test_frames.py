@@ -291,6 +291,7 @@ def test_folder_is_sorted_naturally_and_rgb(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "img", ["img1.png", "IMG2.PNG", "img10.png", "img11.bmp"])
     (folder / "notes.txt").write_text("not an image")
     (folder / "._img1.png").write_text("what some systems leave behind")
+    (folder / "old.png").mkdir()
     with open_frames(folder) as opened:
         assert (opened.frame_count, opened.fps) == (4, 30.0)
         seen = [(told_index(frame), opened.index, opened.time) for frame in opened]
@@ -388,6 +389,7 @@ def test_16_bit_is_rounded_to_the_nearest_of_256_levels() -> None:
     assert converted.dtype == np.uint8
     assert converted.flags.c_contiguous
     np.testing.assert_array_equal(converted[..., 1], np.round(values / 257.0).astype(np.uint8))
+    np.testing.assert_array_equal(as_rgb_uint8(values.astype(">u2")), converted)
 
 
 @pytest.mark.parametrize("channels", [1, 4])

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -68,6 +69,17 @@ def test_colours_are_those_of_bt709_and_named(tmp_path: Path, suffix: str, size_
     assert (frame.colorspace, frame.color_range) == (1, 1)
     shown = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709).to_ndarray()
     np.testing.assert_allclose(shown.reshape(-1, 3).mean(axis=0), (200, 40, 60), atol=4)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".avi"])
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    with VideoWriter(path, 25, (48, 64), pixel_aspect=Fraction(4, 3)) as writer:
+        for index in range(3):
+            writer.write(coloured(), index / 25)
+    with open_frames(path) as frames:
+        assert frames.pixel_aspect == Fraction(4, 3)
+        assert next(frames).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("size_hw", [(47, 63), (1, 1), (48, 63)])

@@ -100,7 +100,8 @@ class VideoWorker(Generic[AnyTracker]):
                     continue
                 if video is None:
                     path, size_hw = folder / f"{job.name}.mp4", (frame.shape[0], frame.shape[1])
-                    video = files.enter_context(VideoWriter(path, frames.fps or DEFAULT_FPS, size_hw, FILE_GAP_S))
+                    fps, aspect = frames.fps or DEFAULT_FPS, frames.pixel_aspect
+                    video = files.enter_context(VideoWriter(path, fps, size_hw, FILE_GAP_S, aspect))
                 video.write(draw_predictions(frame, predictions, frames.index), frames.time)
 
 

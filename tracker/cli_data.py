@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
+    from fractions import Fraction
+
     from tracker.annotation import JpegFrames, Proposal
     from tracker.data.check import Findings
     from tracker.data.shard_check import ShardFindings
@@ -231,11 +233,12 @@ def _ask_for_keys(proposals: "list[Proposal]", start: int, end: int) -> None:
 
 
 class _Held(NamedTuple):
-    """Hold the frames of a source, in memory, the time of each, seconds, and the source's rate."""
+    """Hold the frames of a source, in memory, the time of each, seconds, and the source's rate and shape of pixels."""
 
     frames: "JpegFrames"
     times: list[float]
     fps: float | None
+    pixel_aspect: "Fraction"
 
 
 def _hold(source: str, start: int, end: int | None) -> _Held:
@@ -246,7 +249,7 @@ def _hold(source: str, start: int, end: int | None) -> _Held:
         if opened.live:
             raise ValueError(f"{source} is live; record it first, and annotate the file")
         times: list[float] = []
-        return _Held(JpegFrames(_noting_times(opened, times)), times, opened.fps)
+        return _Held(JpegFrames(_noting_times(opened, times)), times, opened.fps, opened.pixel_aspect)
 
 
 def _noting_times(opened: "Frames", times: list[float]) -> "Iterator[Frame]":
@@ -296,7 +299,8 @@ def _write_preview(path: Path, held: _Held, proposals: "list[Proposal]", start: 
 
     by_frame = {proposal.frame: proposal for proposal in proposals}
     height, width = held.frames[0].shape[:2]
-    with VideoWriter(path, held.fps or DEFAULT_FPS, (height, width), FILE_GAP_S) as video:
+    fps, aspect = held.fps or DEFAULT_FPS, held.pixel_aspect
+    with VideoWriter(path, fps, (height, width), FILE_GAP_S, aspect) as video:
         for at, seconds in enumerate(held.times):
             found = by_frame.get(at)
             shown = [Prediction(found.box, found.trust, not found.kept)] if found else []

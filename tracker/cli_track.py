@@ -175,8 +175,9 @@ class _Outputs:
             self._video = None
             if options.video:
                 gap_s = 1.0 if source.live else FILE_GAP_S  # a live source goes on while the window pauses
-                size_hw = (first.shape[0], first.shape[1])
-                self._video = files.enter_context(VideoWriter(options.video, source.fps or DEFAULT_FPS, size_hw, gap_s))
+                fps, size_hw = source.fps or DEFAULT_FPS, (first.shape[0], first.shape[1])
+                video = VideoWriter(options.video, fps, size_hw, gap_s, source.pixel_aspect)
+                self._video = files.enter_context(video)
             self._jobs = files.enter_context(WriteBehind())  # closed before the file it writes
             self._files = files.pop_all()
 

@@ -37,13 +37,14 @@ def as_rgb_uint8(image: NDArray[Any]) -> RgbImage:
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
         return image
     channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
-    if channels not in (1, 3, 4) or image.dtype not in (np.uint8, np.uint16) or not image.size:
+    dtype = image.dtype.newbyteorder("=")  # as TIFF files have the bytes is no matter
+    if channels not in (1, 3, 4) or dtype not in (np.uint8, np.uint16) or not image.size:
         raise ValueError(
             f"frame must be RGB of shape (H, W, 3) and dtype uint8, got shape {image.shape} and dtype {image.dtype}; "
             "grey, RGBA and uint16 are converted, nothing else is"
         )
     colour = image.reshape(*image.shape[:2], channels)[..., :3]
-    if image.dtype == np.uint16:
+    if dtype == np.uint16:
         colour = (colour.astype(np.uint32) + 128) // 257
     return np.ascontiguousarray(np.broadcast_to(colour, (*image.shape[:2], 3)), dtype=np.uint8)
 
@@ -52,7 +53,9 @@ class Frames:
     """Iterate over the frames of a source once, like an open file; a context manager, which closes the source.
 
     `fps` is None where the source does not state it. `frame_count` is the number of frames to expect, None where
-    unknown: it is the container's own figure and may be off. `live` says that frames come as they happen. `index`
+    unknown: it is the container's own figure and may be off. `live` says that frames come as they happen.
+    `pixel_aspect` is the width of a pixel over its height: frames have the pixels that are stored, and a player shows
+    those of a video whose pixels are not square wider or narrower. `index`
     (0-based in the source) and `time` (seconds since the first frame of the source) are those of the frame given last.
 
     Iterating raises ValueError for a frame that cannot be decoded or a `start` beyond the end, TimeoutError for a
@@ -63,6 +66,7 @@ class Frames:
         """Give the frames `start` to `end` - 1 of a reader."""
         self.fps = reader.fps
         self.live = reader.live
+        self.pixel_aspect = reader.pixel_aspect
         self.index = -1
         self.time = 0.0
         count = reader.frame_count
@@ -145,7 +149,8 @@ def _open_reader(source: str | Path | int) -> Reader:
         return open_video(text, is_url=True)
     path = in_home(text)
     if path.is_dir():
-        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        shown = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        images = [p for p in shown if p.is_file()]
         if not images:
             raise ValueError(f"no images in folder {text}; give the folder that holds them")
         return _open_images(text, images)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +56,7 @@ class Reader:
     items: Iterator[tuple[float, Callable[[], RgbImage]]]
     close: Callable[[], None]
     promise: Promise | None = None  # of a file
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height, as a player shows it
 
 
 def open_video(source: str, is_url: bool = False) -> Reader:
@@ -82,7 +84,8 @@ def open_video(source: str, is_url: bool = False) -> Reader:
     count = stream.frames or round(length_s * (fps or 0)) or None
     promise = None if live else Promise(count or 0, None if stream.frames else length_s)
     items = _items(source, container, stream, promise)
-    return Reader(source, fps, None if live else count, live, items, container.close, promise)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    return Reader(source, fps, None if live else count, live, items, container.close, promise, aspect)
 
 
 def _plain_error(source: str, error: av.FFmpegError) -> OSError | ValueError:

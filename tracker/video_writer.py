@@ -42,9 +42,17 @@ class VideoWriter:
     (height, width), made even by repeating the last row or column. A frame of another size is scaled to fit, on black.
     """
 
-    def __init__(self, path: Path, fps: float, size_hw: tuple[int, int], longest_gap_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fps: float,
+        size_hw: tuple[int, int],
+        longest_gap_s: float = 1.0,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         """Create the file. Longer gaps between two frames are closed: a live source goes on while a window pauses.
 
+        pixel_aspect: width of a pixel over its height, as players are to show it; .webm does not hold it.
         Raises ValueError for an unknown extension, OSError where it cannot be written.
         """
         self.path = path
@@ -66,6 +74,7 @@ class VideoWriter:
             self._stream.height, self._stream.width = (side + side % 2 for side in size_hw)
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = self._tick
+            self._stream.codec_context.sample_aspect_ratio = pixel_aspect
             if self._tagged:
                 coder = self._stream.codec_context
                 coder.colorspace = coder.color_primaries = coder.color_trc = _BT709
