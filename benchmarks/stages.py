@@ -52,9 +52,10 @@ CROP, CASTS, FINE, DEEP = "crop", "batch, normalisation, casts", "backbone to fi
 PROJECTION, PEAK = "projection", "response, peak"
 REFINEMENT, CORRECTION = "box refinement", "box correction"
 NORMAL, SOLVE, BOX_LEARNING = "normal equations", "solve", "box learning"
-NETWORK = "network"  # all of it, where it runs as graphs
+NETWORK = "network"  # where it runs as graphs: backbone and head
+SMALL = "refiner, embedding"  # the networks that read single boxes
 JOIN, CORRELATION, HEAD, DECODE = "joined maps", "correlation", "head", "decode"
-CERTAINTY = "certainty"  # pooling, embedding and judging
+CERTAINTY = "certainty"  # pooling and judging
 REST, UPDATE, INIT = "rest", "update", "init"
 
 PASS_UPDATES = 100  # of one target; then `init` again, further on in the clip
@@ -83,7 +84,7 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     head: list[tuple[object, str, str]] = []
     if isinstance(runtime, GraphRuntime):
         places.append((runtime.engine, "search", NETWORK))
-        if not isinstance(localiser, RPNLocaliser):  # of which an update runs the embedding alone beside a search
+        if isinstance(localiser, OnlineLocaliser):  # of others an update runs the small networks alone beside a search
             places.append((runtime.engine, "run", NETWORK))
     elif isinstance(runtime, TorchRuntime):
         network = runtime.network
@@ -100,10 +101,15 @@ def places(follower: SiameseTracker) -> list[tuple[object, str, str]]:
     if isinstance(localiser, OnlineLocaliser):
         return [*places, *learning(localiser.place), (localiser, "locate", PEAK), *correcting(localiser.box)]
     places += learning(localiser.place) if localiser.place else []
-    boxes = [] if localiser.refinement is None else [(localiser.refinement, "refine", REFINEMENT)]
+    boxes: list[tuple[object, str, str]] = []
+    if localiser.refinement is not None:
+        places.append((runtime, "refine", SMALL))
+        boxes.append((localiser.refinement, "refine", REFINEMENT))
     boxes += correcting(localiser.box)
     if isinstance(localiser, RPNLocaliser):
-        judging = [] if localiser.certainty is None else [(localiser.certainty, "judge", CERTAINTY)]
+        judging: list[tuple[object, str, str]] = []
+        if localiser.certainty is not None:
+            judging = [(runtime, "embed", SMALL), (localiser.certainty, "judge", CERTAINTY)]
         return [*places, *judging, (localiser, "locate", DECODE), *boxes]
     if isinstance(localiser, ScaleSearchLocaliser):
         decoding = [(localiser.decoder, "decode", DECODE), (localiser, "locate", DECODE)]

@@ -22,6 +22,7 @@ ONLINE_STAGES = (
     *("response, peak", "normal equations", "solve", "box correction", "box learning", "rest", "**update**", "init"),
 )
 BOXES = ["box correction", "box learning"]
+SMALL = "refiner, embedding"
 
 
 @pytest.fixture(autouse=True)
@@ -78,13 +79,13 @@ def test_the_scale_search_model_has_its_own_stages() -> None:
     with_filter = parse(text)
     learned = ["projection", "response, peak", "normal equations", "solve"]
     names = stages.stage_names(build_tracker(network, with_filter))
-    assert names == [*ONLINE_STAGES[:5], "correlation", *learned, "decode", "box refinement", *BOXES, "rest"]
+    assert names == [*ONLINE_STAGES[:5], "correlation", *learned, SMALL, "decode", "box refinement", *BOXES, "rest"]
     follower = build_tracker(network, config)
     frames, boxes = zip(*moving(stages.PASS_UPDATES + 1, (1.0, 0.5)), strict=True)
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
-    assert names == [*ONLINE_STAGES[:5], "correlation", "decode", "box refinement", "rest"]
-    always = [name for name in names if name != "box refinement"]  # where the answer is sure
+    assert names == [*ONLINE_STAGES[:5], "correlation", SMALL, "decode", "box refinement", "rest"]
+    always = [name for name in names if name not in (SMALL, "box refinement")]  # where the answer is sure
     assert {name: len(figures.stages[name]) for name in always} == dict.fromkeys(always, 2)
     assert len(figures.updates) == 2 and len(figures.inits) == 1
     # Bertinetto et al. 2016, table 1, at 255 px and one scale, two groups in conv2, conv4 and conv5.
@@ -101,7 +102,17 @@ def test_the_anchor_model_has_its_own_stages() -> None:
     figures = stages.measure(follower, frames, boxes, updates=2)
     names = stages.stage_names(follower)
     learned = ["projection", "response, peak", "normal equations", "solve"]
-    assert names == [*ONLINE_STAGES[:5], "head", *learned, "certainty", "decode", "box refinement", *BOXES, "rest"]
+    assert names == [
+        *ONLINE_STAGES[:5],
+        "head",
+        *learned,
+        SMALL,
+        "certainty",
+        "decode",
+        "box refinement",
+        *BOXES,
+        "rest",
+    ]
     counts = {name: len(figures.stages[name]) for name in names}
     assert {counts[name] for name in names if name not in (*learned[2:], "box refinement", *BOXES)} == {2}
 

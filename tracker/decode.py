@@ -236,12 +236,9 @@ def second_peak(scores: Response, candidate: Candidate, stride: int) -> float:
 
     At least a cell and a half on each side counts as inside: a peak is that wide.
     """
-    beside = scores.copy()
-    rows, columns = (
-        _within(centre, side, len(scores), stride)
-        for centre, side in ((candidate.dv, candidate.h), (candidate.du, candidate.w))
-    )
-    beside[rows, columns] = 0.0
+    beside, cells = scores.copy(), len(scores)
+    rows = _within(candidate.dv, candidate.h, cells, stride)
+    beside[rows, _within(candidate.du, candidate.w, cells, stride)] = 0.0
     return max(float(beside.max()), 0.0)
 
 

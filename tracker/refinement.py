@@ -66,9 +66,11 @@ class Refinement:
         Raises ValueError where the refiner's answer is no number: its weights are broken.
         """
         found = moved(self._refined(target.window, outline, box), target.calibration)
-        dx, dy, dw, dh = moves_between(box, found)
         share = self.config.share
-        u, v, w, h = moved(box, (share * dx, share * dy, share * dw, share * dh))
+        if share < 1:
+            dx, dy, dw, dh = moves_between(box, found)
+            found = moved(box, (share * dx, share * dy, share * dw, share * dh))
+        u, v, w, h = found
         return u, v, max(w, min(_SMALLEST, box[2])), max(h, min(_SMALLEST, box[3]))
 
     def _refined(self, template: Array, outline: Array, box: BoxUVWH) -> BoxUVWH:

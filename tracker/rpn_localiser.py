@@ -176,8 +176,11 @@ class RPNLocaliser:
         if self.place is not None and model.place is not None:
             projected, answers = self.place.answer(model.place, seen.filtered)
             spread = resampled(answers, len(scores), FINE_STRIDE / self.runtime.stride)
-            spread = np.minimum(np.maximum(spread, 0), 1)
-            scores = scores + np.float32(self.config.filter_share) * (spread - scores)
+            np.minimum(np.maximum(spread, 0, out=spread), 1, out=spread)
+            spread -= scores
+            spread *= np.float32(self.config.filter_share)
+            spread += scores
+            scores = spread
         return Proposals(scores, seen.boxes[0], model.calibration), projected
 
     def _evidence(self, seen: Seen, proposals: Proposals, candidate: Candidate) -> Evidence:

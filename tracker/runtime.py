@@ -34,6 +34,8 @@ class Seen(NamedTuple):
 
     def part(self, first: int, count: int) -> "Seen":
         """Return what was seen in some of the crops."""
+        if count == len(self.maps):
+            return self
         rest = (None if part is None else part[first : first + count] for part in self[1:])
         return Seen(self.maps[first : first + count], *rest)
 

@@ -40,6 +40,7 @@ class GraphRuntime:
         self.embeds = EMBEDDING in exported.outputs
         self.refines = REFINER in exported.outputs
         self._kept = kept(exported)
+        self._found = (*self._kept, *exported.outputs.get(HEAD, ()))
         self._lock = Lock()  # what an engine hands out is its own, until it is copied
 
     def encode(self, crop: Frame, size_wh: tuple[float, float]) -> Code:
@@ -61,9 +62,8 @@ class GraphRuntime:
         if HEAD in self.exported.outputs and codes:
             parts = [np.repeat(part, len(crops), axis=0) if len(part) < len(crops) else part for part in stack(codes)]
             code = dict(zip(self.exported.outputs[CODE], parts, strict=True))
-            names = (*self._kept, *self.exported.outputs[HEAD])
             found = self.engine.search(_images(crops), code)
-            return Seen(**{name: part.copy() for name, part in zip(names, found, strict=True)})
+            return Seen(**{name: part.copy() for name, part in zip(self._found, found, strict=True)})
         features = self._embed(crops)
         return Seen(**{name: features[name].copy() for name in self._kept})
 
