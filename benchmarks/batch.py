@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,9 +55,7 @@ def copies(folder: Path, count: int, end: int | None = None) -> list[VideoJob]:
 def measure(recipe: Recipe[Any], jobs: Sequence[VideoJob], workers: int) -> Figures:
     """Track all jobs. Raises ValueError where one fails."""
     folder = BatchFolder(recipe.out, Maker("", "", "", (), ""))
-    folder.begin(jobs, recipe)
-    processes = LocalWorkers(recipe, workers)
-    try:
+    with folder.begin(jobs, recipe), closing(LocalWorkers(recipe, workers)) as processes:
         begin = time.perf_counter()
         warm = [VideoJob(f"warm{number}", str(CLIP), (BOX,), 0, WARM_FRAMES) for number in range(workers)]
         list(run_jobs(warm, processes))
@@ -68,8 +67,6 @@ def measure(recipe: Recipe[Any], jobs: Sequence[VideoJob], workers: int) -> Figu
             folder.add(jobs[int(outcome.name)], outcome)
             frames += outcome.frames
         return Figures(ready - begin, time.perf_counter() - ready, frames)
-    finally:
-        processes.close()
 
 
 def report(model: str | None, runtime: str, counts: Sequence[int], videos: int, end: int | None) -> Iterator[str]:
