@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tracker.interface import Frame
 from tracker.models.backbones import Features
+from tracker.models.depthwise import DepthwiseConv2d
 from tracker.models.siamese import SiameseNetwork
 from tracker.runtime_torch import TorchRuntime
 from tracker.siamese_tracker import SiameseTracker
@@ -120,6 +121,6 @@ def _noted(
 
 
 def _multiply_adds(module: nn.Module, out: Tensor) -> int:
-    if not isinstance(module, nn.Conv2d):
+    if not isinstance(module, nn.Conv2d | DepthwiseConv2d):
         return 0
     return out.numel() * module.weight[0].numel()  # each output takes one product a weight of its filter

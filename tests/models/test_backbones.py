@@ -7,6 +7,7 @@ from torch.nn.functional import hardsigmoid
 
 from tests.tolerances import assert_close
 from tracker.models.backbones import MobileNetV3Small, ResNet18, SiamFCAlexNet, _SqueezeExcite, fuse_batch_norm
+from tracker.models.depthwise import DepthwiseConv2d
 
 
 @pytest.fixture(scope="module")
@@ -154,14 +155,13 @@ def test_mobilenet_has_the_convolutions_of_the_paper(mobilenet: MobileNetV3Small
     # Howard et al. 2019, table 2, of the first eight blocks: widened and narrowed channels, kernel, stride.
     table = [(16, 16, 3, 2), (72, 24, 3, 2), (88, 24, 3, 1), (96, 40, 5, 2), (240, 40, 5, 1), (240, 40, 5, 1)]
     table += [(120, 48, 5, 1), (144, 48, 5, 1)]
-    convolutions = [m for m in mobilenet.modules() if isinstance(m, nn.Conv2d)]
-    depthwise = [m for m in convolutions if m.groups > 1]
-    assert [(m.in_channels, m.kernel_size[0], m.stride[0]) for m in depthwise] == [
+    depthwise = [m for m in mobilenet.modules() if isinstance(m, DepthwiseConv2d)]
+    assert [(len(m.weight), m.kernel, m.stride) for m in depthwise] == [
         (wide, kernel, stride) for wide, _, kernel, stride in table
     ]
     blocks = [*mobilenet.layer1, *mobilenet.layer2, *mobilenet.layer3[:-1]]
     assert [block.block[-1][0].out_channels for block in blocks] == [narrow for _, narrow, _, _ in table]
-    assert convolutions[-1].weight.shape == (288, 48, 1, 1)
+    assert mobilenet.layer3[-1][0].weight.shape == (288, 48, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def mirrored(network: nn.Module) -> nn.Module:
     """Return the network with every kernel flipped from left to right."""
     flipped = copy.deepcopy(network)
     for module in flipped.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | DepthwiseConv2d):
             module.weight.data = module.weight.data.flip(3)
     return flipped
 

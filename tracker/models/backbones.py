@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tracker.models.depthwise import DepthwiseConv2d
+
 FINE_STRIDE = 8  # of the fine features of every backbone, pixels
 
 
@@ -53,8 +55,9 @@ def fuse_batch_norm(network: nn.Module) -> None:
             continue
         for i in range(len(module) - 1):
             conv, norm = module[i], module[i + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+            if isinstance(conv, nn.Conv2d | DepthwiseConv2d) and isinstance(norm, nn.BatchNorm2d):
+                fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var]
+                module[i], module[i + 1] = fused, nn.Identity()
 
 
 class SiamFCAlexNet(nn.Module):
@@ -180,7 +183,7 @@ class _InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if wide != inputs:
             layers.append(nn.Sequential(nn.Conv2d(inputs, wide, 1), shape.activation()))
-        depthwise = nn.Conv2d(wide, wide, shape.kernel, shape.stride, padding=shape.kernel // 2, groups=wide)
+        depthwise = DepthwiseConv2d(wide, shape.kernel, shape.stride)
         layers.append(nn.Sequential(depthwise, shape.activation()))
         if shape.squeezed:
             layers.append(_SqueezeExcite(wide, shape.squeezed))

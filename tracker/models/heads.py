@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate, normalize
 from tracker.models.anchors import cell_offsets, decode
 from tracker.models.backbones import FINE_STRIDE, Features
 from tracker.models.correlation import cross_correlation, pixelwise_cross_correlation
+from tracker.models.depthwise import DepthwiseConv2d
 
 # A 6x6x256 correlation sums 9216 products: the gain brings it to the range of logits. It is not learned: its gradient
 # is the correlation itself, thousands of times any other, and training diverges within twenty steps.
@@ -145,9 +146,7 @@ def _layer(channels: int, out: int, kernel: int) -> list[nn.Module]:
 
 def _separable(channels: int, out: int, kernel: int) -> list[nn.Module]:
     """Return a convolution of the kernel's size and one cell more on each side, channels apart, and one that mixes."""
-    wide = kernel + 2
-    depthwise = nn.Conv2d(channels, channels, wide, padding=wide // 2, groups=channels)
-    return [depthwise, nn.BatchNorm2d(channels), *_layer(channels, out, kernel=1)]
+    return [DepthwiseConv2d(channels, kernel + 2), nn.BatchNorm2d(channels), *_layer(channels, out, kernel=1)]
 
 
 def _inside(box_uvwh: Tensor, cells: int, stride: int) -> Tensor:
