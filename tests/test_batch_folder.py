@@ -56,6 +56,17 @@ def test_a_folder_in_which_another_batch_is_at_work_is_refused(tmp_path: Path, m
     assert track(out, jobs) == ["a", "b", "c"]
 
 
+def test_what_another_batch_did_since_the_record_was_read_is_not_lost(tmp_path: Path) -> None:
+    jobs, out = three_jobs(tmp_path), tmp_path / "out"
+    late = BatchFolder(out, MAKER)
+    rest = late.pending(jobs[1:], recipe(out), [])
+    assert track(out, jobs[:1]) == ["a"]
+    with pytest.raises(ValueError, match="another batch was at work in .*out until now"), late.begin(rest, recipe(out)):
+        pass
+    assert [row["name"] for row in record(out)] == ["a"]
+    assert track(out, jobs) == ["b", "c"]
+
+
 def test_error_of_several_lines_is_one_cell(tmp_path: Path) -> None:
     jobs, out = three_jobs(tmp_path), tmp_path / "out"
     folder = BatchFolder(out, MAKER)

@@ -1,9 +1,11 @@
+import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tracker.whole_file import refuse_source, replacing, write_whole
+from tracker.whole_file import LOCK, alone_in, refuse_source, replacing, write_whole
 
 
 def test_source_is_refused_under_each_of_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,29 @@ def test_other_files_and_urls_are_not_refused(tmp_path: Path) -> None:
         refuse_source(str(tmp_path / source), tmp_path / output)
     refuse_source("https://host/a.mp4", tmp_path / "a.mp4")
     refuse_source("~nobody.mp4", tmp_path / "a.mp4")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks")
+def test_a_disk_without_locks_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with alone_in(tmp_path / "new"), alone_in(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+    told = f"the disk of {tmp_path / 'new'} knows no locks (No locks available): let no other process work there"
+    assert caplog.messages == [told, told]
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(OSError, match=r"cannot write .*\.lock: Is a directory"), alone_in(tmp_path):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write .*file: File exists"), alone_in(tmp_path / "file"):
+        pass
 
 
 @pytest.mark.parametrize("content", ["text", b"bytes"])

@@ -69,7 +69,8 @@ class BatchFolder:
         """Read the record of a folder, and write nothing yet. Raises ValueError where another maker made it."""
         self.path = path
         self.results = path / RESULTS
-        self._rows = {row[0]: row for row in _read_rows(self.results)}
+        self._read = _read_rows(self.results)
+        self._rows = {row[0]: row for row in self._read}
         self._ours = (path / RECORD).exists()
         if self._ours and any(row[1] == "done" for row in self._rows.values()):
             difference = _read_maker(path / RECORD).difference(maker)
@@ -97,10 +98,11 @@ class BatchFolder:
     def begin(self, rest: Iterable[VideoJob], recipe: Recipe[AnyTracker]) -> Iterator[None]:
         """Make the folder and delete what is left of earlier results of the jobs that are done inside.
 
-        Raises ValueError where another batch is at work in the folder.
+        Raises ValueError where another batch is at work in the folder, or was since its record was read.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         with alone_in(self.path):
+            if _read_rows(self.results) != self._read:
+                raise ValueError(f"another batch was at work in {self.path} until now; give the command again")
             write_whole(self.path / RECORD, json.dumps(asdict(self._maker), indent=1) + "\n")
             for job in rest:
                 self._rows.pop(job.name, None)

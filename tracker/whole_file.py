@@ -1,5 +1,7 @@
 """Write files so that nothing else is lost: in one step, alone in a folder, and never in the place of what is read."""
 
+import errno
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -7,8 +9,11 @@ from pathlib import Path
 
 from tracker.file_names import in_home
 
+log = logging.getLogger(__name__)
+
 LOCK = ".lock"  # in a folder that one process at a time works in
 _WAIT_S = 10.0  # for what a killed process began, such as those that read ahead for it, to end as well
+_LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP)  # as some network disks answer
 
 
 @contextmanager
@@ -45,18 +50,25 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, as far as they ask: each would write over what the other one keeps there.
+    """Make a folder and keep other processes out, as far as they ask: each would write over what another keeps there.
 
-    Raises ValueError where another one is inside. One that is killed is inside no longer.
+    To be entered before anything is read there: who waits would go on from what was. Raises ValueError where another
+    one is inside. One that is killed is inside no longer. A disk that knows no locks is warned of.
     """
     from filelock import FileLock, Timeout
 
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=_WAIT_S)
     with naming(folder / LOCK):
         try:
             lock.acquire()
         except Timeout:
             raise ValueError(f"another process is at work in {folder}; let it end, or give another folder") from None
+        except OSError as error:
+            if error.errno not in _LOCKLESS:
+                raise
+            log.warning("the disk of %s knows no locks (%s): let no other process work there", folder, error.strerror)
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
 from tests.test_encoder_builder import TEXT
-from tracker import checkpoint
+from tracker import checkpoint, whole_file
 from tracker.encoder_builder import load_encoder
 from tracker.encoder_config import EncoderConfig
 from tracker.encoding import embed_samples
@@ -68,6 +68,19 @@ def whole(config: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("whole")
     assert train(config, data, out)[-1].startswith(f"step {STEPS}/{STEPS}  loss ")
     return out
+
+
+def test_folder_in_which_another_run_is_at_work_is_not_touched(
+    config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_file, "_WAIT_S", 0.05)
+    monkeypatch.setattr(encoder_run, "_REPORT_EVERY", 1)
+    first = train_encoder(config, data, tmp_path, OVERRIDES, threads=1)
+    next(line for line in first if line.startswith("step 3/"))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="another process is at work in "):
+        list(train_encoder(config, data, tmp_path, OVERRIDES, threads=1))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_same_seed_gives_the_same_losses(config: Path, data: Path, whole: Path, tmp_path: Path) -> None:

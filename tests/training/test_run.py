@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tracker import checkpoint
+from tracker import checkpoint, whole_file
 from tracker.builder import load_tracker
 from tracker.config import parse
 from tracker.geometry import Box, iou
@@ -315,6 +315,23 @@ def test_folder_of_another_run_is_not_touched(config: Path, data: Path, tmp_path
         train(config, data, tmp_path, "train.lr_start=0.02")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     train(config, data, tmp_path, "lost.patience=9")  # training does not depend on it
+    assert steps_in(tmp_path) == STEPS
+
+
+@pytest.mark.parametrize("until", [1, 3])  # before the first save, and a step after it
+def test_folder_in_which_another_run_is_at_work_is_not_touched(
+    config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: int
+) -> None:
+    monkeypatch.setattr(whole_file, "_WAIT_S", 0.05)
+    first = run.train(config, data, tmp_path, (), options())
+    next(line for line in first if line.startswith(f"step {until}/"))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for change in ("train.lr_start=0.01", "train.lr_start=0.02"):
+        with pytest.raises(ValueError, match="another process is at work in "):
+            train(config, data, tmp_path, change)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    first.close()
+    train(config, data, tmp_path)
     assert steps_in(tmp_path) == STEPS
 
 

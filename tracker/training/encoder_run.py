@@ -23,7 +23,7 @@ from tracker.training.metric_objectives import metric_objective
 from tracker.training.mining import BalancedBatches
 from tracker.training.provenance import revision, short_name
 from tracker.training.ranges import check_encoder
-from tracker.training.run_folder import check_same_run, claim, has_weights, write_weights
+from tracker.training.run_folder import alone, check_same_run, claim, has_weights, write_weights
 from tracker.training.trainer import Schedule, Steps, Trainer
 
 _REPORT_EVERY = 50  # steps
@@ -34,7 +34,7 @@ def train_encoder(config: Path, data: Path, out: Path, overrides: Sequence[str],
 
     With each saved state goes `out/weights.safetensors`. A run goes on from its state in `out`, which must be of this
     configuration and these samples; a finished one keeps its files as they are. Raises ValueError for what does not
-    fit.
+    fit, and where another run is at work in `out`.
     """
     torch.set_num_threads(threads)
     chosen = read(EncoderConfig, config.read_text(encoding="utf-8"), overrides)
@@ -47,17 +47,22 @@ def train_encoder(config: Path, data: Path, out: Path, overrides: Sequence[str],
         f"sha256 {_hash(samples)}",
         "revision": revision(),
     }
-    trainer = _trainer(chosen, out, facts["data"])
+    with alone(out):
+        yield from _run(_trainer(chosen, out, facts["data"]), dataset, to_toml(chosen), facts)
+
+
+def _run(trainer: Trainer[LabelledBatch], dataset: BatchDataset, config: str, facts: dict[str, str]) -> Iterator[str]:
+    """Go on from where the trainer stands to the end, and yield the lines of progress. config: TOML text."""
     if trainer.step == trainer.schedule.steps:
-        yield f"the run in {out} is finished already: it has taken its {trainer.step} steps"
+        yield f"the run in {trainer.run_dir} is finished already: it has taken its {trainer.step} steps"
     if trainer.step and not has_weights(trainer):
-        write_weights(trainer, to_toml(chosen), facts)
+        write_weights(trainer, config, facts)
     recent = []
     for progress in trainer.run(dataset, batch=1, workers=0):
         recent.append(progress)
         last = progress.step == trainer.schedule.steps
         if progress.saved:
-            write_weights(trainer, to_toml(chosen), facts)
+            write_weights(trainer, config, facts)
         if progress.step % _REPORT_EVERY == 0 or last:
             seconds = sum(one.seconds for one in recent) / len(recent)
             loss = sum(one.loss for one in recent) / len(recent)

@@ -22,7 +22,7 @@ from tracker.training.pair_source import open_pairs
 from tracker.training.provenance import revision, short_name
 from tracker.training.ranges import check_training
 from tracker.training.recipe import build_objective, build_optimizer
-from tracker.training.run_folder import WEIGHTS, check_same_run, claim, has_weights, write_weights
+from tracker.training.run_folder import WEIGHTS, alone, check_same_run, claim, has_weights, write_weights
 from tracker.training.start import recipe, refiners_of, start_from
 from tracker.training.trainer import Progress, Schedule, Steps, Trainer
 from tracker.training.watch import Watch, best_auc, forget, has_looked, read_pairs, read_sequences
@@ -60,36 +60,50 @@ def train(config: Path, data: Place, out: Path, overrides: Sequence[str], option
     one keeps its files as they are. Where there is no state it starts from the weight file `options.init`: at that
     file's step if it comes from an unfinished run of this configuration, on these data and in as many processes, else
     at the first. In several processes, see `distributed`, the first alone writes. Raises ValueError for what does not
-    fit.
+    fit, and where another run is at work in `out`.
     """
     torch.set_num_threads(options.threads)
     chosen, settings = _read(config, overrides)
     if options.validation is not None and chosen.model.head == "none":
         raise ValueError("a model without a head is taught features, not to track: leave --validation out")
     source = open_pairs(chosen, data, _schedule(settings).steps, options.workers, options.buffer_mb)
-    dataset = source.pairs
-    watch = _watch(dataset, options)
-    trainer = _trainer(chosen, out, source.fact, options.init)
+    watch = _watch(source.pairs, options)
+    network = _network(chosen)
+    said = {"command": _command(config, data, out, overrides, options.init), "data": source.fact}
+    with alone(out):
+        trainer = _trainer(chosen, network, out, source.fact, options.init)
+        head = _embedding_facts(trainer, options.init)
+        facts = _Facts(said | {"revision": revision()} | head.said, head.figures)
+        yield from _run(trainer, source.pairs, chosen, facts, watch, options)
+    if source.pairs.skipped:
+        yield f"{source.pairs.skipped} draws met pictures that cannot be read; siamtrack data check names them"
+    if chosen.model.embedding != "none" and not facts.figures:
+        yield "the embedding head has not learned these features: for siamtrack verify, see siamtrack train-verifier"
+
+
+def _run(
+    trainer: Trainer[Pairs],
+    dataset: PairDataset | ShardPairs,
+    config: Config,
+    facts: "_Facts",
+    watch: Watch | None,
+    options: RunOptions,
+) -> Iterator[str]:
+    """Go on from where the trainer stands to the end, and yield the lines of progress."""
+    out = trainer.run_dir
     board = Board(out / "tensorboard") if options.tensorboard and rank() == 0 else None
-    command = _command(config, data, out, overrides, options.init)
-    head = _embedding_facts(trainer, options.init)
-    facts = _Facts({"command": command, "data": source.fact, "revision": revision()} | head.said, head.figures)
     if trainer.step == trainer.schedule.steps:
         yield f"the run in {out} is finished already: it has taken its {trainer.step} steps"
     if trainer.step:
         if not has_weights(trainer):
-            _write_weights(trainer, chosen, facts)
-    elif options.init is not None and chosen.model.refiners not in (("none",), refiners_of(options.init)):
+            _write_weights(trainer, config, facts)
+    elif options.init is not None and config.model.refiners not in (("none",), refiners_of(options.init)):
         yield "the refiner starts from nothing: without 100,000 pairs for it, leave it out, see train.refine_weight"
     try:
-        yield from _steps(trainer, dataset, chosen, facts, watch, board, options)
+        yield from _steps(trainer, dataset, config, facts, watch, board, options)
     finally:
         if board is not None:
             board.close()
-    if dataset.skipped:
-        yield f"{dataset.skipped} draws met pictures that cannot be read; siamtrack data check names them"
-    if chosen.model.embedding != "none" and not facts.figures:
-        yield "the embedding head has not learned these features: for siamtrack verify, see siamtrack train-verifier"
 
 
 def _steps(
@@ -193,19 +207,26 @@ def _schedule(settings: TrainConfig) -> Schedule:
     return Schedule(steps, warmup_steps, settings.lr_start, settings.lr_end, settings.lr_fall)
 
 
-def _trainer(config: Config, out: Path, data: str, init: Path | None) -> Trainer[Pairs]:
+def _network(config: Config) -> SiameseNetwork:
+    """Return a network that is to be trained; from here on torch draws as the run's seed says."""
+    assert config.train is not None
+    torch.manual_seed(config.train.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network: SiameseNetwork = build_network(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _check_sizes(network.eval(), config)
+    network.train()
+    synchronise_batch_norm(network)
+    return network
+
+
+def _trainer(config: Config, network: SiameseNetwork, out: Path, data: str, init: Path | None) -> Trainer[Pairs]:
     """Return a trainer that stands where the run in `out`, or else the weight file, ended. data: see `PairSource`."""
     settings = config.train
     assert settings is not None
     text = to_toml(config)
     check_same_run(out, text, data, recipe, "choose another folder, where --init starts from its weights")
-    torch.manual_seed(settings.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build_network(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _check_sizes(network.eval(), config)
-    network.train()
-    synchronise_batch_norm(network)
-    dtype = None if inference_dtype(device) == torch.float32 else inference_dtype(device)
+    fastest = inference_dtype(network.mean.device)
+    dtype = None if fastest == torch.float32 else fastest
     objective = build_objective(network, config, settings, dtype)
     trainer = Trainer(
         network,

@@ -1,6 +1,7 @@
 """The folder of a run: which run its state is of, and the weight file beside it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ from tracker import checkpoint
 from tracker.training.distributed import rank
 from tracker.training.provenance import hardware, shrunk
 from tracker.training.trainer import STATE, Trainer
-from tracker.whole_file import write_whole
+from tracker.whole_file import alone_in, write_whole
 
 WEIGHTS = "weights.safetensors"
 _CONFIG = "config.toml"
 _DATA = "# data: "  # its first line
 _HASH = "sha256 "
+
+
+def alone(folder: Path) -> AbstractContextManager[None]:
+    """Keep other runs out of a run's folder, see `whole_file.alone_in`; of several processes the first alone asks."""
+    return alone_in(folder) if rank() == 0 else nullcontext()
 
 
 def check_same_run(

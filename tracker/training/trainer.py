@@ -6,7 +6,6 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
@@ -19,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.training.distributed import average_gradients, check_same_everywhere, mean_over_ranks, rank, world_size
-from tracker.whole_file import alone_in, naming, write_whole
+from tracker.whole_file import naming, write_whole
 
 STATE = "state.pt"
 
@@ -165,12 +164,8 @@ class Trainer(Generic[AnyBatch]):
 
         The dataset must hold `schedule.steps * batch` samples a process. In several processes (see `distributed`) each
         yields the same but its own time, and the first alone writes. Raises FloatingPointError at a loss or a gradient
-        that is not finite and leaves the batch in `run_dir`, ValueError where another process trains in there.
+        that is not finite and leaves the batch in `run_dir`.
         """
-        with alone_in(self.run_dir) if rank() == 0 else nullcontext():
-            yield from self._run(dataset, batch, workers)
-
-    def _run(self, dataset: Dataset[AnyBatch], batch: int, workers: int) -> Iterator[Progress]:
         sampler = _From(self.step, self.schedule.steps, batch)
         if workers:
             cv2.setNumThreads(1)  # before the workers fork: they are many, and OpenCV's threads do not survive it
