@@ -78,8 +78,8 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path, suffix: str) -> None
         for index in range(3):
             writer.write(coloured(), index / 25)
     with open_frames(path) as frames:
-        assert frames.pixel_aspect == Fraction(4, 3)
         assert next(frames).shape == (48, 64, 3)
+        assert frames.pixel_aspect == Fraction(4, 3)
 
 
 @pytest.mark.parametrize("size_hw", [(47, 63), (1, 1), (48, 63)])
@@ -179,6 +179,24 @@ def test_file_plays_after_an_exception(tmp_path: Path) -> None:
             writer.write(coloured(), index / 25)
         raise KeyboardInterrupt
     assert len(read(tmp_path / "out.mp4")[0]) == 7
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".avi", ".webm"])
+def test_a_file_that_was_given_no_frame_is_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"none{suffix}"
+    code = """
+import sys
+from pathlib import Path
+from tracker.video_writer import VideoWriter
+with VideoWriter(Path(sys.argv[1]), 25.0, (33, 48)):
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)  # FFmpeg may crash
+    assert done.returncode == 0, done.stderr
+    with open_frames(path) as frames:
+        shown = list(frames)
+    assert [frame.shape for frame in shown] == [(34, 48, 3)]
+    assert shown[0].max() < 8
 
 
 @pytest.mark.parametrize("name", ["out.txt", "out", "out.gif"])

@@ -40,6 +40,7 @@ class VideoWriter:
 
     The file is H.264, or MPEG-4 part 2 where that encoder is missing; VP9 for .webm. Its frames have `size_hw`,
     (height, width), made even by repeating the last row or column. A frame of another size is scaled to fit, on black.
+    A file that was given none shows one that is black.
     """
 
     def __init__(
@@ -117,6 +118,8 @@ class VideoWriter:
 
     def close(self) -> None:
         """Write what is still in the encoder and finish the file. Raises OSError where that fails."""
+        if self._shown is None:  # FFmpeg crashes where it is to finish fragments that hold nothing
+            self.write(np.zeros((*self._size_hw, 3), np.uint8), 0.0)
         try:
             try:
                 self._container.mux(self._stream.encode(None))
