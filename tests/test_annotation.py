@@ -248,8 +248,8 @@ def test_preview_has_times_and_pixels_of_the_source(tmp_path: Path) -> None:
     options = ["--out", str(tmp_path / "data"), "--preview", str(preview)]
     assert main(["data", "annotate", str(source), "--key", "0:58,54,44,52", *options]) == 0
     with open_frames(preview) as frames:
-        assert frames.pixel_aspect == Fraction(4, 3)
         assert [frames.time for _ in frames] == pytest.approx(times, abs=0.002)
+        assert frames.pixel_aspect == Fraction(4, 3)
 
 
 def test_command_proposes_what_is_true(clip: Path) -> None:

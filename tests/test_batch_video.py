@@ -48,6 +48,7 @@ def test_drawn_video_has_the_pixels_of_its_source(tmp_path: Path) -> None:
             writer.write(np.zeros((48, 64, 3), np.uint8), index / 25)
     assert run(out, source, BOX, save_videos=True).done
     with open_frames(next(out.glob("*.mp4"))) as frames:
+        next(frames)
         assert frames.pixel_aspect == Fraction(4, 3)
 
 

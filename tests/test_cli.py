@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import av
 import cv2
 import numpy as np
 import pytest
+import typer
+from rich import markup
 
 import tracker
-from tracker import zoo
+from tracker import cli, zoo
 from tracker.cli import main
 from tracker.frames import open_frames
 from tracker.geometry import Box
@@ -167,6 +170,7 @@ def test_saved_video_has_the_pixels_of_its_source(tmp_path: Path) -> None:
             writer.write(scene(index), index / 25)
     assert main(["track", str(source), "--init", RED_AT_0, "--save", str(saved)]) == 0
     with open_frames(saved) as frames:
+        next(frames)
         assert frames.pixel_aspect == Fraction(4, 3)
 
 
@@ -506,7 +510,7 @@ def test_missing_pygame_is_wrong_use(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     assert main(["track", str(clip), "--select"]) == 2
-    assert "pip install siamtrack[live]" in capsys.readouterr().err
+    assert "pip install 'siamtrack[live]'" in capsys.readouterr().err
 
 
 # ---- the other commands ----
@@ -535,6 +539,41 @@ def test_help_names_the_commands(arguments: list[str], capsys: pytest.CaptureFix
 def test_unknown_command_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bogus"]) == 2
     assert capsys.readouterr().err == "siamtrack: error: No such command 'bogus'.\n"
+
+
+def commands(group: typer.core.TyperGroup) -> Iterator[typer.core.TyperCommand]:
+    for command in group.commands.values():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands(command)
+        else:
+            yield cast(typer.core.TyperCommand, command)
+
+
+def test_help_loses_no_words_to_markup() -> None:
+    # Help is rich's markup: "[train]" is a tag there, and vanishes; "\\[train]" stays.
+    told = [
+        parameter.help
+        for command in commands(cast(typer.core.TyperGroup, typer.main.get_command(cli._build_app())))
+        for parameter in command.params
+        if isinstance(parameter, typer.core.TyperArgument | typer.core.TyperOption) and parameter.help
+    ]
+    assert any("[" in text for text in told)
+    assert [markup.render(text).plain for text in told] == [text.replace("\\[", "[") for text in told]
+
+
+def test_help_says_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for status in ("0 done", "1 a failure", "2 wrong use", "3 lost with --stop-when-lost", "130 stopped"):
+        assert status in text
+
+
+@pytest.mark.parametrize("group", ["data", "encoder"])
+def test_group_without_a_command_shows_its_help(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([group]) == 0
+    output = capsys.readouterr()
+    assert "Commands" in output.out
+    assert output.err == ""
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:

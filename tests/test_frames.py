@@ -30,10 +30,13 @@ def marked_frame(index: int, size_hw: tuple[int, int] = (48, 64)) -> NDArray[np.
     return image
 
 
-def write_video(path: Path, count: int, fps: int = 25, rotation: int | None = None) -> Path:
+def write_video(
+    path: Path, count: int, fps: int = 25, rotation: int | None = None, pixel_aspect: Fraction = Fraction(1)
+) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "1"})
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation is not None:
             stream.set_display_rotation(rotation)
         for index in range(count):
@@ -123,6 +126,69 @@ def test_times_in_an_avi_of_h264_are_in_order(tmp_path: Path) -> None:
     assert [time for _, time in seen] == pytest.approx([index / 25 for index in range(30)])
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_has_the_times_of_frames_that_a_camera_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str
+) -> None:
+    path = tmp_path / "clip.avi"
+    taken = [index for index in range(60) if not 20 <= index < 30]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for index in taken:
+            image = av.VideoFrame.from_ndarray(marked_frame(index))
+            image.pts, image.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    with caplog.at_level(logging.WARNING), open_frames(path) as opened:
+        assert [opened.time for _ in opened] == pytest.approx([index / 25 for index in taken])
+    assert not caplog.messages
+    chunks = path.read_bytes().split(b"00dc")
+    path.write_bytes(b"00dc".join(chunks[:40]))
+    with caplog.at_level(logging.WARNING):
+        frames = len(read_all(path))
+    assert 20 < frames < 40
+    assert caplog.messages == [f"{path} ends after {frames} frames, where its header promises 60"]
+
+
+def test_a_sound_may_be_longer_than_its_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "clip.ts"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        sound = container.add_stream("aac", rate=8000)
+        sound.layout = "mono"
+        for index in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(marked_frame(index))))
+        container.mux(stream.encode(None))
+        for _ in range(100):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            samples.sample_rate = 8000
+            container.mux(sound.encode(samples))
+        container.mux(sound.encode(None))
+    with caplog.at_level(logging.WARNING), open_frames(path) as opened:
+        assert opened.frame_count == 30
+        assert sum(1 for _ in opened) == 30
+    assert not caplog.messages
+
+
+def test_what_a_phone_cut_from_the_start_of_a_video_is_not_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        packets = [stream.encode(av.VideoFrame.from_ndarray(marked_frame(index))) for index in range(50)]
+        for packet in [packet for some in [*packets, stream.encode(None)] for packet in some]:
+            assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
+            cut = round(20 / 25 / packet.time_base)  # what lies before 0 is there to be decoded, not to be shown
+            packet.pts, packet.dts = packet.pts - cut, packet.dts - cut
+            container.mux(packet)
+    with caplog.at_level(logging.WARNING):
+        assert read_all(tmp_path / "clip.mp4") == list(range(20, 50))
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_start_and_end_are_exact(tmp_path: Path, suffix: str) -> None:
     video = write_video(tmp_path / f"clip{suffix}", 60)
@@ -145,6 +211,16 @@ def test_stored_rotation_is_applied(
     assert frame.shape[:2] == shape
     assert frame.flags.c_contiguous
     np.testing.assert_allclose(frame[red_at], RED, atol=6)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "aspect"), [(0, Fraction(4, 3)), (90, Fraction(3, 4)), (-90, Fraction(3, 4)), (180, Fraction(4, 3))]
+)
+def test_pixels_that_are_not_square_turn_with_the_frame(tmp_path: Path, rotation: int, aspect: Fraction) -> None:
+    video = write_video(tmp_path / "camcorder.mp4", 2, rotation=rotation, pixel_aspect=Fraction(4, 3))
+    with open_frames(video) as opened:
+        next(opened)
+        assert opened.pixel_aspect == aspect
 
 
 # What a viewer sees of a red quarter at the upper left: the display matrix as an .mp4 holds it, (a, b, c, d).

@@ -6,7 +6,8 @@ Every frame is RGB uint8 of shape (H, W, 3), C-contiguous. One frame is in memor
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.file_names import in_home, natural_order
-from tracker.video_reader import DEFAULT_FPS, Reader, RgbImage, open_video
+from tracker.video_reader import DEFAULT_FPS, Item, Reader, RgbImage, open_video
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,10 @@ class Frames:
 
     `fps` is None where the source does not state it. `frame_count` is the number of frames to expect, None where
     unknown: it is the container's own figure and may be off. `live` says that frames come as they happen.
-    `pixel_aspect` is the width of a pixel over its height: frames have the pixels that are stored, and a player shows
-    those of a video whose pixels are not square wider or narrower. `index`
-    (0-based in the source) and `time` (seconds since the first frame of the source) are those of the frame given last.
+
+    `index` (0-based in the source), `time` (seconds since the first frame of the source) and `pixel_aspect` are those
+    of the frame given last. The aspect is the width of a pixel over its height: frames have the pixels that are
+    stored, and a player shows those of a video whose pixels are not square wider or narrower.
 
     Iterating raises ValueError for a frame that cannot be decoded or a `start` beyond the end, TimeoutError for a
     stream that stalls and OSError for one that breaks off. A file that ends before its header says is warned of.
@@ -66,9 +68,9 @@ class Frames:
         """Give the frames `start` to `end` - 1 of a reader."""
         self.fps = reader.fps
         self.live = reader.live
-        self.pixel_aspect = reader.pixel_aspect
         self.index = -1
         self.time = 0.0
+        self.pixel_aspect = Fraction(1)
         count = reader.frame_count
         if count is not None:
             count = max(0, count - start)
@@ -82,11 +84,11 @@ class Frames:
 
     def _read(self, reader: Reader, start: int, end: int | None) -> Iterator[RgbImage]:
         seen, seconds = 0, 0.0
-        for seconds, load in islice(reader.items, end):
+        for seconds, load, aspect in islice(reader.items, end):
             seen += 1
             if seen > start:
                 image = load()
-                self.index, self.time = seen - 1, seconds
+                self.index, self.time, self.pixel_aspect = seen - 1, seconds, aspect
                 yield image
         if seen == 0:
             raise ValueError(f"{reader.name} has no frame that can be decoded")
@@ -172,7 +174,7 @@ def _open_reader(source: str | Path | int) -> Reader:
 
 def _open_images(name: str, paths: list[Path]) -> Reader:
     ordered = natural_order(paths)
-    items = ((index / DEFAULT_FPS, partial(read_image, path)) for index, path in enumerate(ordered))
+    items = (Item(index / DEFAULT_FPS, partial(read_image, path)) for index, path in enumerate(ordered))
     return Reader(name, DEFAULT_FPS, len(ordered), live=False, items=items, close=lambda: None)
 
 
@@ -213,7 +215,7 @@ def _open_webcam(index: int) -> Reader:
     return Reader(name, fps if fps > 0 else None, None, True, _webcam_items(name, capture), capture.release)
 
 
-def _webcam_items(name: str, capture: cv2.VideoCapture) -> Iterator[tuple[float, Callable[[], RgbImage]]]:
+def _webcam_items(name: str, capture: cv2.VideoCapture) -> Iterator[Item]:
     begin: float | None = None
     while True:
         ok, image = capture.read()
@@ -221,7 +223,7 @@ def _webcam_items(name: str, capture: cv2.VideoCapture) -> Iterator[tuple[float,
             break
         now = time.monotonic()
         begin = now if begin is None else begin
-        yield now - begin, partial(_webcam_image, image)
+        yield Item(now - begin, partial(_webcam_image, image))
     log.warning("%s gives no more frames", name)
 
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,37 +27,43 @@ _PROMISE_KEPT = 0.98  # a header counts by duration and mean rate, which is a li
 
 
 class Promise(NamedTuple):
-    """Hold what a header says of a video: its frames, 0 where it names none."""
+    """Hold what a header says of a video: its frames and how long it is, seconds; 0 where it names none."""
 
     frames: int
-    length_s: float | None = None  # where the header counts no frames: theirs are an estimate, at a constant rate
+    length_s: float
 
     def broken(self, frames: int, seconds: float) -> bool:
         """Return whether a source ended earlier: many formats play to there as if that were the end.
 
-        seconds: from its first frame to its last. Frames at no constant rate may be fewer, if they last that long.
+        seconds: from its first frame to its last. Frames may be fewer, if they last that long: where the header counts
+        none they are an estimate at a constant rate; AVI counts those that a camera dropped, and MP4 those before the
+        place from which on it is to be shown.
         """
         if frames >= self.frames * _PROMISE_KEPT - 1:
             return False
         between = seconds / max(frames - 1, 1)  # the last frame is shown for a while, too
-        return self.length_s is None or seconds + 2 * between < self.length_s * _PROMISE_KEPT
+        return not self.length_s or seconds + 2 * between < self.length_s * _PROMISE_KEPT
+
+
+class Item(NamedTuple):
+    """Hold a frame of a source; the image comes from a function, so that one which is skipped costs no conversion."""
+
+    seconds: float  # since the first frame
+    load: Callable[[], RgbImage]
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel of the image over its height, as a player shows it
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Hold an opened source: its items are (seconds since its first frame, function that gives the RGB image).
-
-    The image comes from a function so that a frame which is skipped costs no conversion.
-    """
+    """Hold an opened source."""
 
     name: str
     fps: float | None
     frame_count: int | None
     live: bool
-    items: Iterator[tuple[float, Callable[[], RgbImage]]]
+    items: Iterator[Item]
     close: Callable[[], None]
     promise: Promise | None = None  # of a file
-    pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height, as a player shows it
 
 
 def open_video(source: str, is_url: bool = False) -> Reader:
@@ -80,12 +87,21 @@ def open_video(source: str, is_url: bool = False) -> Reader:
     if not live:
         stream.thread_type = "AUTO"  # decoding ahead of a live stream would delay it
     fps = float(stream.average_rate or stream.guessed_rate or 0) or None
-    length_s = (container.duration or 0) / av.time_base
+    length_s = _length_s(container, stream)
     count = stream.frames or round(length_s * (fps or 0)) or None
-    promise = None if live else Promise(count or 0, None if stream.frames else length_s)
+    promise = None if live else Promise(count or 0, length_s)
     items = _items(source, container, stream, promise)
-    aspect = Fraction(stream.sample_aspect_ratio or 1)
-    return Reader(source, fps, None if live else count, live, items, container.close, promise, aspect)
+    return Reader(source, fps, None if live else count, live, items, container.close, promise)
+
+
+def _length_s(container: InputContainer, stream: av.VideoStream) -> float:
+    """Return how long a video is by its header, seconds; 0 where that does not say it."""
+    # Of an AVI that was cut off, FFmpeg tells how long the rest is.
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base
 
 
 def _plain_error(source: str, error: av.FFmpegError) -> OSError | ValueError:
@@ -100,13 +116,13 @@ def _plain_error(source: str, error: av.FFmpegError) -> OSError | ValueError:
     )
 
 
-def _items(
-    source: str, container: InputContainer, stream: av.VideoStream, promise: Promise | None
-) -> Iterator[tuple[float, Callable[[], RgbImage]]]:
-    """Yield times and pictures. promise: None for a live stream."""
+def _items(source: str, container: InputContainer, stream: av.VideoStream, promise: Promise | None) -> Iterator[Item]:
+    """Yield the frames. promise: None for a live stream."""
     clock = _Clock(container, stream, live=promise is None)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)  # as they are stored
     for image in _decoded(source, container, stream, promise, clock):
-        yield clock.read(image), partial(_picture, image)
+        sideways = aspect != 1 and round(image.rotation / 90) % 2
+        yield Item(clock.read(image), partial(_picture, image), 1 / aspect if sideways else aspect)
     if promise is None:
         log.warning("%s ended", source)
 
@@ -116,24 +132,37 @@ class _Clock:
 
     def __init__(self, container: InputContainer, stream: av.VideoStream, live: bool) -> None:
         self.seconds = 0.0  # of the last frame
-        self._fps = float(stream.average_rate or DEFAULT_FPS)
+        self._step = 1 / float(stream.average_rate or DEFAULT_FPS)
         self._live = live
-        # AVI stores no times: FFmpeg makes them up, and of frames that are not shown as they come it takes wrong ones.
-        self._counts = container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
-        self._frames = 0
+        # AVI has the packets' places, no times: FFmpeg makes them up, wrong ones of frames that are not shown as they
+        # come. Whatever the order they are stored in, the first place is that of the frame shown first, and so on.
+        self._by_place = container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+        self._places: deque[float] = deque()  # of packets whose frames were not read, seconds
+        self._now = 0.0  # by the source's clock
         self._begin: float | None = None
+
+    def note(self, packet: "av.Packet[av.VideoStream]") -> None:
+        """Take in a packet that is decoded next."""
+        if self._by_place and packet.dts is not None and packet.time_base is not None:
+            self._places.append(float(packet.dts * packet.time_base))
+
+    def forget(self) -> None:
+        """Give up the frame of a packet that was taken in last: it cannot be decoded."""
+        if self._places:
+            self._places.pop()
 
     def read(self, image: av.VideoFrame) -> float:
         """Return the time of the next frame."""
         if self._live:  # the clock of a live stream can jump; the time of arrival does not
-            now = time.monotonic()
-        elif self._counts or image.time is None:
-            now = self._frames / self._fps
+            self._now = time.monotonic()
+        elif self._places:
+            self._now = self._places.popleft()
+        elif image.time is None or self._by_place:
+            self._now += self._step
         else:
-            now = image.time
-        self._begin = now if self._begin is None else self._begin
-        self._frames += 1
-        self.seconds = now - self._begin
+            self._now = image.time
+        self._begin = self._now if self._begin is None else self._begin
+        self.seconds = self._now - self._begin
         return self.seconds
 
 
@@ -144,9 +173,11 @@ def _decoded(
     skipped = count = 0
     try:
         for packet in container.demux(stream):
+            clock.note(packet)
             try:
                 images = packet.decode()
             except av.FFmpegError:
+                clock.forget()
                 skipped += 1
                 continue
             count += len(images)
