@@ -14,6 +14,7 @@ from tracker.encoder_builder import build_encoder
 from tracker.encoder_config import EncoderConfig
 from tracker.toml_tree import read, to_toml
 from tracker.training import encoder_run
+from tracker.zoo import find_config
 
 
 @pytest.fixture
@@ -37,15 +38,21 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 
 def train(*options: str, data: str = "data") -> int:
-    return main(["encoder", "train", "a.toml", "--data", data, "--out", "out", *options])
+    return main(["encoder", "train", "encoders/omniglot", "--data", data, "--out", "out", *options])
 
 
 def test_options_reach_the_training(calls: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "free_threads", lambda: 3)
     assert train() == 0
     assert train("--threads", "4", "--set", "a.b=1", "--set", "c=d") == 0
-    folders = (Path("a.toml"), Path("data"), Path("out"))
+    folders = (find_config("encoders/omniglot"), Path("data"), Path("out"))
     assert calls == [(*folders, [], 3), (*folders, ["a.b=1", "c=d"], 4)]
+
+
+def test_missing_configuration_is_named(calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encoder", "train", "none.toml", "--data", "data", "--out", "out"]) == 2
+    assert capsys.readouterr().err.startswith("siamtrack: error: no configuration 'none.toml'; give a file or one of: ")
+    assert calls == []
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 
 def train(*options: str, data: str = "data") -> int:
-    return main(["train", "a.toml", "--data", data, "--out", "out", *options])
+    return main(["train", "siamfc_alexnet", "--data", data, "--out", "out", *options])
 
 
 def test_options_reach_the_training(calls: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_options_reach_the_training(calls: list[tuple[object, ...]], monkeypatch
     options = ["--workers", "3", "--threads", "4", "--set", "a.b=1", "--set", "c=d", "--init", "w.safetensors"]
     watched = ["--validation", "videos", "--validate-every", "50", "--tensorboard"]
     assert train(*options, *watched) == 0
-    folders = (Path("a.toml"), Path("data"), Path("out"))
+    folders = (find_config("siamfc_alexnet"), Path("data"), Path("out"))
     plain = run.RunOptions(workers=1, threads=3)
     told = run.RunOptions(3, 4, Path("w.safetensors"), Path("videos"), validate_every=50, tensorboard=True)
     assert calls == [(*folders, [], plain), (*folders, ["a.b=1", "c=d"], told)]
@@ -110,7 +110,7 @@ def test_missing_configuration_is_named(capsys: pytest.CaptureFixture[str], tmp_
     assert main(["train", str(tmp_path / "none.toml"), *folders, *threads]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("siamtrack: error: ")
-    assert "none.toml" in line
+    assert f"no configuration '{tmp_path / 'none.toml'}'; give a file or one of: encoders/omniglot, finetune, " in line
 
 
 def test_help_says_what_init_does(capsys: pytest.CaptureFixture[str]) -> None:

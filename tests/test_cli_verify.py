@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -282,6 +283,23 @@ def test_index_is_brought_up_to_date(
     assert "new.png" in read_index(out).names and "3/0.png" not in read_index(out).names
     assert search(model, pictures / "0" / "0.png", "--index", out, "--box", "0,0,90,90", "--threshold", "0") == 0
     assert capsys.readouterr().out.count("same") == 5
+
+
+def test_index_that_is_stopped_while_it_is_written_loses_nothing(
+    model: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, stops = np.savez, [signal.SIGTERM, signal.SIGINT]
+
+    def write(file: IO[bytes], **arrays: np.ndarray) -> None:
+        if stops:
+            signal.raise_signal(stops.pop(0))
+        plain(file, **arrays)
+
+    monkeypatch.setattr("tracker.picture_index.np.savez", write)
+    assert index(model, pictures, "--out", tmp_path / "index") == 130
+    assert "stopped early" in capsys.readouterr().err
+    assert index(model, pictures, "--out", tmp_path / "index") == 0
+    assert " 0 embedded" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

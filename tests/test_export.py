@@ -257,6 +257,12 @@ def test_graph_that_was_changed_is_refused(folder: Path) -> None:
         load_tracker(folder, "cpu", runtime="onnx")
 
 
+def test_folder_without_graphs_is_told_from_one_that_was_damaged(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").touch()  # a run's folder
+    with pytest.raises(ValueError, match=r"holds no exported graphs, .*model.json; give a weight file, or export it"):
+        load_tracker(tmp_path, "cpu")
+
+
 def test_graphs_of_another_version_are_refused(folder: Path) -> None:
     card = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(card | {"format": "siamtrack-graphs-0"}))
@@ -434,6 +440,13 @@ def test_graphs_are_needed_no_more_once_they_are_loaded(
     shipped = load_tracker("mobilenetv3_online", "cpu", runtime=runtime)
     found, wanted = (predictions(one)[-1].box.to_xywh() for one in (tracker, shipped))
     assert found == pytest.approx(wanted, abs=0.05)
+
+
+def test_threads_of_the_network_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "tracker.builder")
+    for threads in (1, 2):
+        load_tracker(folder, "cpu", runtime="onnx", threads=threads)
+    assert [message.rpartition(", ")[2] for message in caplog.messages] == ["1 thread", "2 threads"]
 
 
 def test_unknown_model_is_that_without_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_freeze_can_be_cancelled_and_ends_with_the_source(window: Window) -> Non
 
 def test_missing_pygame_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(ImportError, match=r"pip install siamtrack\[live\]"):
+    with pytest.raises(ImportError, match=r"pip install 'siamtrack\[live\]'"):
         Window("clip.mp4")
 
 

@@ -146,7 +146,8 @@ def _load_graphs(folder: Path, engine_name: str, overrides: Sequence[str], threa
         if asked != made:
             raise ValueError(f"the graphs in {folder} were made for {name} = {made}, not {asked}; use {otherwise}")
     engine: Engine = (OnnxEngine if engine_name == "onnx" else OpenVinoEngine)(folder, exported, threads)
-    _log.info("%s: %s, %s, %d threads", config.description, engine_name, engine.precision, threads)
+    counted = f"{threads} thread{'s' if threads > 1 else ''}"
+    _log.info("%s: %s, %s, %s", config.description, engine_name, engine.precision, counted)
     return Loaded(GraphRuntime(engine, exported), config, exported.metrics)
 
 

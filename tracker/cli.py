@@ -1,7 +1,7 @@
 """The command line: `siamtrack COMMAND`.
 
-Exit status: 0 done, 2 wrong use or input (nothing was tracked), 1 a failure on the way, 130 stopped by Ctrl-C; of
-`verify`: 0 the same, 1 different, 2 for everything that kept it from telling.
+Exit status: 0 done, 1 a failure on the way, 2 wrong use or input (nothing was tracked), 3 lost with --stop-when-lost,
+130 stopped by Ctrl-C; of `verify`: 0 the same, 1 different, 2 for everything that kept it from telling.
 Errors are one line on stderr: `siamtrack: error: ...`.
 """
 
@@ -23,6 +23,11 @@ from tracker.cli_verify import index_command, search_command, verify_command, ve
 
 _EXAMPLE = "Example: siamtrack track clip.mp4 --init 120,80,64,48 --save out.mp4 --boxes out.csv"
 
+_STATUS = (
+    "Exit status: 0 done, 1 a failure on the way, 2 wrong use or input, 3 lost with --stop-when-lost,"
+    " 130 stopped by Ctrl-C."
+)
+
 _VERIFY_STATUS = "Exit status: 0 the same, 1 different, 2 wrong use or input."
 
 
@@ -34,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = command.main(args=arguments, prog_name="siamtrack", standalone_mode=False)
     except typer.TyperException as error:
-        return _fail(error.format_message())
+        message = error.format_message()  # none of a group without a command: that has shown its help instead
+        return _fail(message) if message else 0
     except (ValueError, OSError, ImportError) as error:
         return _fail(str(error))
     return status if isinstance(status, int) else 0
@@ -48,7 +54,7 @@ def _fail(message: str) -> int:
 def _build_app() -> typer.Typer:
     app = typer.Typer(
         help="Follow an object through a video, given its box in the first frame.",
-        epilog="Exit status: 0 done, 2 wrong use or input, 1 a failure on the way, 130 stopped by Ctrl-C.",
+        epilog=_STATUS,
         pretty_exceptions_enable=False,
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -23,6 +23,11 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
 _LISTED = 20  # failures that are printed one by one
 
 
+_Model = Annotated[
+    str | None, typer.Option(help="Model name (see `siamtrack models`), weight file or folder of graphs.")
+]
+
+
 def batch_command(
     manifest: Annotated[
         Path, typer.Argument(metavar="MANIFEST", help=".csv under the header video,x,y,w,h, or .jsonl with these keys.")
@@ -36,7 +41,7 @@ def batch_command(
         typer.Option(min=1, help="Videos tracked at once, one thread each; as cores are free, if not given."),
     ] = None,
     save_videos: Annotated[bool, typer.Option("--save-videos", help="Write the drawn videos too: .mp4.")] = False,
-    model: Annotated[str | None, typer.Option(help="Model name (see `siamtrack models`) or weight file.")] = None,
+    model: _Model = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; on Ray the CPU.")] = "auto",
     runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value.")] = None,

@@ -80,7 +80,7 @@ def _check(data: str, sheet_tracks: int, progress: Callable[[float], None]) -> "
 
 
 def pairs_command(
-    config: Annotated[Path, typer.Argument(help="Configuration with a [train] table, or the name of one that ships")],
+    config: Annotated[Path, typer.Argument(help="Configuration with a \\[train] table, or the name of one that ships")],
     data: Annotated[
         str, typer.Option(metavar="DATA", help="Folder with tracks.jsonl and its pictures; or shards: folder or URL")
     ],
@@ -89,12 +89,11 @@ def pairs_command(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value")] = None,
 ) -> int:
     """Draw the first pairs that a training run would see: the object's box green, another object's red."""
+    if find_spec("torch") is None:
+        raise ValueError("drawing pairs needs torch: pip install 'siamtrack[train]'")
     from tracker.data.pair_sheet import pair_sheet
     from tracker.data.storage import place_of
     from tracker.draw import write_picture
-
-    if find_spec("torch") is None:
-        raise ValueError("drawing pairs needs torch: pip install 'siamtrack[train]'")
     from tracker.training.run import sample_pairs
     from tracker.zoo import find_config
 

@@ -22,7 +22,7 @@ Reading = Annotated[
 
 
 def encoder_train_command(
-    config: Annotated[Path, typer.Argument(help="Configuration such as configs/encoders/omniglot.toml")],
+    config: Annotated[Path, typer.Argument(help="Configuration, or the name of one that ships: encoders/omniglot")],
     data: Annotated[Path, typer.Option(help="Folder of the samples, in the layout that the configuration names")],
     out: Annotated[Path, typer.Option(help="Folder of the run: state, log and weights.safetensors")],
     threads: Threads = None,
@@ -32,9 +32,10 @@ def encoder_train_command(
     _require_torch()
     from tracker.threads import free_threads
     from tracker.training.encoder_run import train_encoder
+    from tracker.zoo import find_config
 
     try:
-        for line in train_encoder(config, data, out, overrides or (), threads or free_threads()):
+        for line in train_encoder(find_config(config), data, out, overrides or (), threads or free_threads()):
             typer.echo(line, err=True)
     except FloatingPointError as error:
         typer.echo(f"siamtrack: error: {error}", err=True)

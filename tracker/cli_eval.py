@@ -36,7 +36,7 @@ class Split(str, Enum):
 def eval_command(
     dataset: Annotated[Dataset, typer.Option(help="Layout and rules of the benchmark.")],
     root: Annotated[Path, typer.Option(help="Folder of the sequences (any part of the data set will do).")],
-    model: Annotated[str, typer.Option(help="Name of a model, or a weight file.")],
+    model: Annotated[str, typer.Option(help="Name of a model, weight file or folder of graphs.")],
     results: Annotated[Path, typer.Option(help="Folder for records, scores and plots.")] = Path("results"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",

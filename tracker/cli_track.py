@@ -48,6 +48,9 @@ class _Options:
     quiet: bool
 
 
+_Model = Annotated[
+    str | None, typer.Option(help="Model name (see `siamtrack models`), weight file or folder of graphs.")
+]
 _Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the network; as many as cores are free, up to 4, if not given.")
 ]
@@ -78,7 +81,7 @@ def track_command(  # typer reads the options of a command from its parameters
     ] = None,
     boxes: Annotated[Path | None, typer.Option(metavar="TABLE", help="Write the boxes: .csv or .jsonl.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Watch in a window: Space pauses, Esc stops.")] = False,
-    model: Annotated[str | None, typer.Option(help="Model name (see `siamtrack models`) or weight file.")] = None,
+    model: _Model = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
     threads: _Threads = None,

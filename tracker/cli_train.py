@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Recipe = Annotated[
-    Path, typer.Argument(help="Configuration with a table train, or the name of one that ships, such as finetune")
+    Path, typer.Argument(help="Configuration with a \\[train] table, or the name of one that ships, such as finetune")
 ]
 Init = Annotated[
     Path | None,
@@ -122,7 +122,7 @@ def train_verifier_command(
 
 def combine_command(
     config: Annotated[
-        Path, typer.Argument(help="Configuration with a table [model.second], or the name of one that ships")
+        Path, typer.Argument(help="Configuration with a table \\[model.second], or the name of one that ships")
     ],
     first: Annotated[Path, typer.Argument(help="Weight file, or name of a model, of the network it names first")],
     second: Annotated[Path, typer.Argument(help="Weight file, or name of a model, of that of the table")],

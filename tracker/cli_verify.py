@@ -87,7 +87,9 @@ def verify_pairs_command(
         float | None,
         typer.Option(metavar="RATE", help="Print the threshold that accepts that share of different pairs."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the ROC curve as a picture; needs '.[eval]'.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write the ROC curve as a picture; needs 'siamtrack\\[eval]'.")
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     runtime: Runtime = "auto",
@@ -147,7 +149,12 @@ def index_command(
     with stop_signals_raise_once():
         entries, counts, stopped = _embed_all(pictures, verifier, before, quiet)
         kept = {**before, **entries} if stopped else entries
-        write_index(out, PictureIndex.of(folder.absolute(), name, probe_vectors(verifier), dict(sorted(kept.items()))))
+        index = PictureIndex.of(folder.absolute(), name, probe_vectors(verifier), dict(sorted(kept.items())))
+        try:
+            write_index(out, index)
+        except KeyboardInterrupt:  # the first signal: more of them are ignored
+            write_index(out, index)
+            stopped = True
     gone = len(before.keys() - kept.keys())
     typer.echo(
         f"{len(kept)} pictures in {out}: {counts['embedded']} embedded, {counts['kept']} as they were, {gone} gone; "

@@ -91,6 +91,8 @@ def read_card(folder: Path) -> Exported:
 def read_claims(folder: Path) -> Exported:
     """Read what a folder says that it holds. Raises ValueError naming the card where it cannot be read."""
     card = folder / CARD
+    if not card.is_file():
+        raise ValueError(f"{folder} holds no exported graphs, for there is no {card}; give a weight file, or export it")
     try:
         read = json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -43,7 +43,7 @@ class Window:
             import pygame
         except ImportError as error:
             raise ImportError(
-                "a window needs pygame: run `pip install siamtrack[live]`, or give --init and no --show"
+                "a window needs pygame: pip install 'siamtrack[live]', or give --init and no --show"
             ) from error
         no_display = OSError("cannot open a window: there is no display; give --init and no --show")
         if sys.platform == "linux" and not _DISPLAY_VARIABLES & os.environ.keys():

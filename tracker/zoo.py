@@ -39,11 +39,18 @@ def weights_folder() -> Path:
 
 
 def find_config(name_or_path: str | Path) -> Path:
-    """Return the file of a configuration that ships, in an installed package or in a checkout, or the path itself."""
+    """Return the file of a configuration that ships, in an installed package or in a checkout, or the path itself.
+
+    Raises ValueError naming what is neither.
+    """
     package = Path(__file__).parent
     installed = package / "configs"
-    by_name = (installed if installed.is_dir() else package.parent / "configs") / f"{name_or_path}.toml"
-    return by_name if by_name.is_file() else Path(name_or_path)
+    folder = installed if installed.is_dir() else package.parent / "configs"
+    for path in (folder / f"{name_or_path}.toml", Path(name_or_path)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml")))
+    raise ValueError(f"no configuration {str(name_or_path)!r}; give a file or one of: {known}")
 
 
 def shipped_weights(name: str) -> Path | None:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import cv2
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from tests.data.test_check import GOOD, track, write
+from tracker import cli_data
 from tracker.cli import main
 from tracker.data.pair_sheet import pair_sheet
 from tracker.data.pairs import Pairs
@@ -49,3 +51,13 @@ def test_configuration_without_training_is_one_line(tmp_path: Path, capsys: pyte
     config = CONFIG.with_name("resnet18_online.toml")
     assert main(["data", "pairs", str(config), "--data", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
     assert "has no [train] table" in capsys.readouterr().err
+
+
+def test_without_torch_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli_data, "find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "tracker.data.pair_sheet", None)  # it cannot be imported then
+    assert main(["data", "pairs", str(CONFIG), "--data", str(tmp_path), "--out", str(tmp_path / "pairs.png")]) == 2
+    told = "siamtrack: error: drawing pairs needs torch: pip install 'siamtrack[train]'\n"
+    assert capsys.readouterr().err == told
