@@ -206,7 +206,7 @@ class TrainConfig:
 class SecondConfig:
     """Name the parts of a second network, whose answers are averaged with the first one's (see `models.ensemble`)."""
 
-    backbone: Literal["resnet18", "mobilenetv3_small"]
+    backbone: Literal["resnet18", "mobilenetv3_small", "efficientnet_lite0"]
     head: Literal["rpn", "rpn_light"]
     refiner: Literal["none", "window", "window_light"] = "none"
 
@@ -215,7 +215,7 @@ class SecondConfig:
 class ModelConfig:
     """Name the parts of the network; `network_builder` knows them."""
 
-    backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small"]
+    backbone: Literal["siamfc_alexnet", "resnet18", "mobilenetv3_small", "efficientnet_lite0"]
     head: Literal["siamfc", "rpn", "rpn_light", "rpn_up_channel", "none"]
     embedding: Literal["none", "pooled"] = "none"  # of an object, to tell it from others
     refiner: Literal["none", "window", "window_light"] = "none"  # of boxes, see `models.refiner`

@@ -12,6 +12,7 @@ from tracker.config import Config, SecondConfig, parse
 from tracker.models.backbones import (
     FINE_STRIDE,
     Backbone,
+    EfficientNetLite0,
     MobileNetV3Small,
     ResNet18,
     SiamFCAlexNet,
@@ -26,12 +27,13 @@ from tracker.models.siamese import SiameseNetwork
 from tracker.models.up_channel import UpChannelHead
 from tracker.zoo import find_weights
 
-OneBackbone = SiamFCAlexNet | ResNet18 | MobileNetV3Small
+OneBackbone = SiamFCAlexNet | ResNet18 | MobileNetV3Small | EfficientNetLite0
 
 _BACKBONES: dict[str, type[OneBackbone]] = {
     "siamfc_alexnet": SiamFCAlexNet,
     "resnet18": ResNet18,
     "mobilenetv3_small": MobileNetV3Small,
+    "efficientnet_lite0": EfficientNetLite0,
 }
 _REFINERS = {"window": RefinerWidths(), "window_light": RefinerWidths(outline=32, compare=32, hidden=64)}
 _RPN_HEADS = {"rpn": RPNWidths(), "rpn_light": RPNWidths(neck=96, fine_neck=64, tower=48, separable=True)}

@@ -1,4 +1,5 @@
 import copy
+from typing import TypeVar
 
 import pytest
 import torch
@@ -6,8 +7,17 @@ from torch import Tensor, nn
 from torch.nn.functional import hardsigmoid
 
 from tests.tolerances import assert_close
-from tracker.models.backbones import MobileNetV3Small, ResNet18, SiamFCAlexNet, _SqueezeExcite, fuse_batch_norm
+from tracker.models.backbones import (
+    EfficientNetLite0,
+    MobileNetV3Small,
+    ResNet18,
+    SiamFCAlexNet,
+    _SqueezeExcite,
+    fuse_batch_norm,
+)
 from tracker.models.depthwise import DepthwiseConv2d
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +47,17 @@ def resnet() -> ResNet18:
 @pytest.fixture(scope="module")
 def mobilenet() -> MobileNetV3Small:
     torch.manual_seed(2)
-    network = MobileNetV3Small()
+    return lively(MobileNetV3Small())
+
+
+@pytest.fixture(scope="module")
+def efficientnet() -> EfficientNetLite0:
+    torch.manual_seed(3)
+    return lively(EfficientNetLite0())
+
+
+def lively(network: AnyNetwork) -> AnyNetwork:
+    """Return a network whose answers depend on all that it sees, in evaluation mode."""
     for parameter in network.parameters():
         if parameter.ndim == 1:
             nn.init.normal_(parameter, std=0.2)
@@ -109,7 +129,7 @@ def test_fused_batch_norm_changes_nothing(alexnet: SiamFCAlexNet) -> None:
     assert_close(embed(fused, batch), embed(plain, batch), "float64")
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet", "mobilenet"])
+@pytest.mark.parametrize("name", ["alexnet", "resnet", "mobilenet", "efficientnet"])
 def test_layout_in_memory_changes_nothing(name: str, request: pytest.FixtureRequest) -> None:
     network = request.getfixturevalue(name)
     batch = images(2, 3, 97, 97)
@@ -124,13 +144,15 @@ def test_images_of_a_batch_do_not_touch(alexnet: SiamFCAlexNet) -> None:
 
 
 @pytest.mark.parametrize(("size", "cells"), [(33, 3), (113, 8), (128, 8), (129, 9)])
-def test_sizes_of_padded_backbones(resnet: ResNet18, mobilenet: MobileNetV3Small, size: int, cells: int) -> None:
-    for network in (resnet, mobilenet):
+def test_sizes_of_padded_backbones(
+    resnet: ResNet18, mobilenet: MobileNetV3Small, efficientnet: EfficientNetLite0, size: int, cells: int
+) -> None:
+    for network in (resnet, mobilenet, efficientnet):
         assert embed(network, images(1, 3, size, size)).shape == (1, network.channels, cells, cells)
         assert cells == -(-size // network.stride)
 
 
-@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+@pytest.mark.parametrize("name", ["resnet", "mobilenet", "efficientnet"])
 @pytest.mark.parametrize(("width", "symmetric"), [(65, True), (81, True), (64, False), (72, False)])
 def test_padded_cells_lie_symmetrically_in_16_n_plus_1(
     name: str, width: int, symmetric: bool, request: pytest.FixtureRequest
@@ -164,9 +186,28 @@ def test_mobilenet_has_the_convolutions_of_the_paper(mobilenet: MobileNetV3Small
     assert mobilenet.layer3[-1][0].weight.shape == (288, 48, 1, 1)
 
 
+def test_efficientnet_has_the_convolutions_of_the_paper(efficientnet: EfficientNetLite0) -> None:
+    # Tan and Le 2019, table 1: widened and narrowed channels, kernel and stride of the first eleven blocks.
+    table = [(32, 16, 3, 1), (96, 24, 3, 2), (144, 24, 3, 1), (144, 40, 5, 2), (240, 40, 5, 1), (240, 80, 3, 2)]
+    table += [(480, 80, 3, 1), (480, 80, 3, 1), (480, 112, 5, 1), (672, 112, 5, 1), (672, 112, 5, 1)]
+    blocks = [*efficientnet.layer1, *efficientnet.layer2, *efficientnet.layer3[:-1]]
+    depthwise = [block.block[-2][0] for block in blocks]
+    assert [
+        (len(m.weight), block.block[-1][0].out_channels, m.kernel, m.stride)
+        for m, block in zip(depthwise, blocks, strict=True)
+    ] == table
+    assert [at for at, block in enumerate(blocks) if block.adds] == [2, 4, 6, 7, 9, 10]
+    assert efficientnet.layer3[-1][0].weight.shape == (672, 112, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("name", "side", "shape"),
-    [("alexnet", 127, (256, 12, 12)), ("resnet", 129, (128, 17, 17)), ("mobilenet", 129, (24, 17, 17))],
+    [
+        ("alexnet", 127, (256, 12, 12)),
+        ("resnet", 129, (128, 17, 17)),
+        ("mobilenet", 129, (24, 17, 17)),
+        ("efficientnet", 129, (40, 17, 17)),
+    ],
 )
 def test_one_pass_gives_fine_and_deep_features(
     name: str, side: int, shape: tuple[int, ...], request: pytest.FixtureRequest

@@ -238,3 +238,48 @@ class MobileNetV3Small(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return features (N, 288, h, w) of normalised images (N, 3, H, W)."""
         return self.features(images).deep
+
+
+class EfficientNetLite0(nn.Module):
+    """Embed images as EfficientNet-Lite0 does up to stride 16: (N, 3, H, W) -> (N, 672, ceil(H/16), ceil(W/16)).
+
+    The deep features are the widened ones of its twelfth block, the last before its stride, see `MobileNetV3Small`.
+    BatchNorm is folded into the convolutions. Padding and sizes are those of `ResNet18`. Source: Tan and Le 2019, table
+    1, without squeeze and excitation and with ReLU6, as Google's Lite models have it.
+    """
+
+    stride = 16
+    channels = 672
+    fine_channels = 40
+    bears_bfloat16 = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.ReLU6())
+        self.layer1 = nn.Sequential(
+            _InvertedResidual(_Expansion((32, 16), 32, 3, 1, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((16, 24), 96, 3, 2, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((24, 24), 144, 3, 1, 0, nn.ReLU6)),
+        )
+        self.layer2 = nn.Sequential(
+            _InvertedResidual(_Expansion((24, 40), 144, 5, 2, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((40, 40), 240, 5, 1, 0, nn.ReLU6)),
+        )
+        self.layer3 = nn.Sequential(
+            _InvertedResidual(_Expansion((40, 80), 240, 3, 2, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((80, 80), 480, 3, 1, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((80, 80), 480, 3, 1, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((80, 112), 480, 5, 1, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((112, 112), 672, 5, 1, 0, nn.ReLU6)),
+            _InvertedResidual(_Expansion((112, 112), 672, 5, 1, 0, nn.ReLU6)),
+            nn.Sequential(nn.Conv2d(112, 672, 1), nn.ReLU6()),
+        )
+
+    def features(self, images: Tensor) -> Features:
+        """Return the maps of stride 8 (N, 40, h, w) and stride 16 (N, 672, h, w) of normalised images."""
+        fine = self.layer2(self.layer1(self.conv1(images)))
+        return Features(fine, self.layer3(fine))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (N, 672, h, w) of normalised images (N, 3, H, W)."""
+        return self.features(images).deep
