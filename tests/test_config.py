@@ -134,7 +134,8 @@ def test_what_is_no_toml_is_said_so(wrong: str) -> None:
         ("crop.margin.left=1", "unknown setting crop.margin"),
         (
             "model.backbone=vgg",
-            "setting model.backbone must be one of siamfc_alexnet, resnet18, mobilenetv3_small, got 'vgg'",
+            "setting model.backbone must be one of siamfc_alexnet, resnet18, mobilenetv3_small, efficientnet_lite0, "
+            "got 'vgg'",
         ),
         ("model.backbone=3", "setting model.backbone must be one of"),
         ("crop.template_size=big", "setting crop.template_size must be int, got 'big'"),
