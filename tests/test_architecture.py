@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # Lowest first: a module imports only from earlier rows. A new module goes into the row that fits, or gets a new one.
 LAYERS = (
-    ("toml_tree", "video_reader", "file_names", "models.depthwise"),
+    ("toml_tree", "video_reader", "file_names", "models.depthwise", "cli_options"),
     (
         *("geometry", "config", "exported", "frames", "metrics", "threads", "whole_file", "data.augment"),
         *(

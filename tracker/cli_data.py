@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from tracker.cli_options import Device
+
 if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
     from fractions import Fraction
 
@@ -187,7 +189,7 @@ def annotate_command(
         Path | None, typer.Option(metavar="VIDEO", help="Write the video with the proposed boxes, to look at.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model that tracks between the keys.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> int:
     """Make a training track of your own video from a few boxes drawn by hand.
 

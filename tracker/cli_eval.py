@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from tracker.cli_options import Device, Runtime
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,8 +40,8 @@ def eval_command(
     root: Annotated[Path, typer.Option(help="Folder of the sequences (any part of the data set will do).")],
     model: Annotated[str, typer.Option(help="Name of a model, weight file or folder of graphs.")],
     results: Annotated[Path, typer.Option(help="Folder for records, scores and plots.")] = Path("results"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
+    device: Device = "auto",
+    runtime: Runtime = "auto",
     workers: Annotated[int, typer.Option(help="Processes, one thread each; speed is measured in each.", min=1)] = 1,
     sequences: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     split: Annotated[Split, typer.Option(help="Part of GOT-10k.")] = Split.VAL,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from tracker.cli_options import Device, Model, Runtime, Threads
 from tracker.geometry import Box, check_initial_box
 from tracker.whole_file import refuse_source
 
@@ -48,12 +49,6 @@ class _Options:
     quiet: bool
 
 
-_Model = Annotated[
-    str | None, typer.Option(help="Model name (see `siamtrack models`), weight file or folder of graphs.")
-]
-_Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the network; as many as cores are free, up to 4, if not given.")
-]
 _Recover = Annotated[
     bool, typer.Option("--recover/--no-recover", help="Search the whole frame for a target that is lost.")
 ]
@@ -81,10 +76,10 @@ def track_command(  # typer reads the options of a command from its parameters
     ] = None,
     boxes: Annotated[Path | None, typer.Option(metavar="TABLE", help="Write the boxes: .csv or .jsonl.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Watch in a window: Space pauses, Esc stops.")] = False,
-    model: _Model = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")] = "auto",
-    threads: _Threads = None,
+    model: Model = None,
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    threads: Threads = None,
     recover: _Recover = True,
     stop_when_lost: _StopWhenLost = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,

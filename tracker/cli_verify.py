@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from tracker.cli_options import Device, Model, Runtime, Threads
 from tracker.geometry import Box
 
 if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` stays quick
@@ -22,14 +23,6 @@ if TYPE_CHECKING:  # imported where they are used, so that `siamtrack --help` st
     from tracker.verification import Floats
     from tracker.verifier import Verifier
 
-Model = Annotated[
-    str | None, typer.Option(help="Model name (see `siamtrack models`), weight file or folder of graphs.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Runtime = Annotated[str, typer.Option(help="What computes the network: auto, torch, onnx or openvino.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the network; as many as cores are free, up to 4, if not given.")
-]
 Threshold = Annotated[
     float | None, typer.Option(help="Similarity from which on two are the same; the model's own, if not given.")
 ]

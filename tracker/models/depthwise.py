@@ -58,7 +58,7 @@ class _Depthwise(torch.autograd.Function):
 def _gradient_of_inputs(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     able = torch.float32 if stride > 1 and x.dtype in _HALF else x.dtype
     reach = weight.shape[-1] // 2
-    found = _gradients(grad.to(able), x.to(able), weight.to(able), (stride, reach), of=(True, False, False))[0]
+    found = _gradients(grad.to(able), x.to(able), weight.to(able), stride, reach, of=(True, False, False))[0]
     return found.to(x.dtype)
 
 
@@ -73,16 +73,15 @@ def _gradient_of_weights(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -
         for left in starts:
             part = padded[:, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
             taps = found[:, :, top : top + 3, left : left + 3]
-            taps.copy_(_gradients(grad, part, taps, (stride, 0), of=(False, True, False))[1])
+            taps.copy_(_gradients(grad, part, taps, stride, 0, of=(False, True, False))[1])
     return found
 
 
 def _gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, stride_padding: tuple[int, int], of: tuple[bool, bool, bool]
+    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, of: tuple[bool, bool, bool]
 ) -> list[Tensor]:
     """Return the gradients of inputs, weights and bias, those that are asked for, of a convolution of each channel."""
-    (stride, padding), one = stride_padding, [1, 1]
     found: list[Tensor] = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [stride] * 2, [padding] * 2, one, False, [0, 0], len(weight), of
+        grad, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], len(weight), of
     )
     return found
